@@ -19,7 +19,7 @@ from benchmarks.opening import open_once
 __all__ = ["run"]
 
 HERE, OPENING = "benchmarks.sizing", "benchmarks.opening"
-SIZES = (10_000, 50_000)
+SIZES = (10_000, 50_000, 100_000)
 QUICK = (1_000,)
 TASKS: dict[str, dict[str, Any]] = {
     "GetEmbedding": {"type": "tsne", "config": {"perplexity": 30, "learningRate": 200}},
@@ -30,7 +30,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def run(*, quick: bool, only: str = "") -> None:
-    """Measure 10,000 and 50,000 cells of 30,000 genes and 2,000 values each, or 1,000 cells if `quick`."""
+    """Measure 10,000 to 100,000 cells of 30,000 genes and 2,000 values each, or 1,000 cells if `quick`."""
     cases: list[Case] = []
     about: dict[str, object] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DATA"), prefix="bench-sizing-") as name:

@@ -126,9 +126,35 @@ def test_markers_are_those_of_one_machine_to_the_bit(cluster, lazily, whole, kin
 
 def test_two_sets_are_those_of_one_machine_to_the_bit(cluster, lazily, whole):
     lazy = lazily("csr")
-    cw.tl.rank_genes_groups(lazy, "group", groups=["g1", "g3"], reference="g0")
-    expected = cw.tl.rank_genes_groups(whole, "group", groups=["g1", "g3"], reference="g0", copy=True)
-    same_table(lazy.uns["rank_genes_groups"], expected.uns["rank_genes_groups"])
+    sets = {"groups": ["g1", "g3"], "reference": "g0", "pts": True}
+    cw.tl.rank_genes_groups(lazy, "group", **sets)
+    expected = cw.tl.rank_genes_groups(whole, "group", **sets, copy=True).uns["rank_genes_groups"]
+    same_table(lazy.uns["rank_genes_groups"], expected)
+    assert lazy.uns["rank_genes_groups"]["pts"].equals(expected["pts"])
+
+
+def test_the_values_of_cells_that_are_in_no_set_do_not_travel(cluster, lazily, monkeypatch):
+    from cellworker.api.anndata.cluster import Cluster
+
+    monkeypatch.setattr(Cluster, "of_now", classmethod(lambda cls: cls(3_000_000, 1_000_000)))
+    compute, asked = Cluster.compute, []
+    monkeypatch.setattr(Cluster, "compute", staticmethod(lambda tasks: asked.append(1) or compute(tasks)))
+
+    def passes(**sets):
+        asked.clear()
+        cw.tl.rank_genes_groups(lazily("csr"), "group", **sets)
+        return len(asked)
+
+    assert passes(groups=["g1"], reference="g0") < passes(groups=["g1"])
+
+
+def test_a_damaged_value_of_a_cell_that_is_in_no_set_is_reported_too(cluster, lazily):
+    lazy = lazily("csr")
+    known = lazy.obs["group"].astype(str)
+    lazy.X = lazy.X.map_blocks(_spoilt_at_the_start, dtype=np.float32)
+    others = [name for name in sorted(set(known)) if name != known.iloc[0]]
+    with pytest.raises(WorkerError, match=r"adata\.X: holds 1 missing values"):
+        cw.tl.rank_genes_groups(lazy, "group", groups=others[:1], reference=others[1])
 
 
 def test_small_blocks_in_many_waves_change_nothing(cluster, lazily, whole, monkeypatch):
@@ -194,6 +220,11 @@ def test_a_damaged_block_is_reported_in_a_sentence_from_a_worker(cluster, lazily
     with pytest.raises(WorkerError, match=r"adata\.X: holds 1 missing values") as caught:
         cw.tl.rank_genes_groups(lazy, "group")
     assert caught.value.code == ErrorCode.INVALID_INPUT
+
+
+def _spoilt_at_the_start(block, block_info=None):
+    first = bool(block_info) and not any(block_info[None]["chunk-location"])
+    return _spoilt(block) if first else block
 
 
 def _spoilt(block):

@@ -35,7 +35,7 @@ def close(said: str, *found: float) -> bool:
     return numbers(said) == pytest.approx(list(found), rel=0.06)
 
 
-@pytest.mark.parametrize("cells", [10_000, 50_000])
+@pytest.mark.parametrize("cells", [10_000, 50_000, 100_000])
 def test_what_was_measured_is_what_is_reported(cells: int, root: Path) -> None:
     cases, about = measured(root, "sizing")
     size = f"{cells:,} cells"
@@ -56,25 +56,10 @@ def test_what_was_measured_is_what_is_reported(cells: int, root: Path) -> None:
     assert close(task, max(tasks))
 
 
-def test_the_row_of_a_hundred_thousand_cells_is_the_benchmark_opens(root: Path) -> None:
-    cases, about = measured(root, "open")
-    _, values, file, store, opening, memory, ready, rest, _ = rows(root)[100_000]
-    read = cases["cold open, store written, beside inflating the file"]
-    engine = cases["engine at rest: CPU, seconds to ready, memory beside the mapped store"]
-    assert close(values, about["nonzeros"] / 1e6)
-    assert close(file, about["file_bytes"] / 1e9)
-    assert close(store, about["store_bytes"] / 1e9)
-    assert close(opening, read["cpu_s"], read["wall_s"])
-    assert close(memory, read["peak_mb"])
-    assert close(ready, engine["cpu_s"], engine["wall_s"])
-    assert close(rest, engine["peak_mb"])
-
-
 def test_what_was_not_measured_is_in_italics(root: Path) -> None:
     for cells, row in rows(root).items():
         if cells > 100_000:
             assert all(cell.startswith("*") and cell.endswith("*") for cell in row), cells
-    assert rows(root)[100_000][-1].startswith("*")
 
 
 def test_disk_goes_with_the_values(root: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import open_store
 from cellworker.formats.opening import sandbox
 from cellworker.formats.opening.open import locate, open_experiment
-from cellworker.formats.opening.shelf import Fingerprint
+from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.formats.r.rds.build import doubles, integers, named_list
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.writer import write_rds
@@ -209,6 +210,38 @@ def test_progress_rises_to_the_end(experiment, stores):
     assert fractions == sorted(fractions)
     assert all(0 <= fraction <= 1 for fraction in fractions)
     assert len({stage for stage, _ in told}) >= 2
+
+
+@pytest.mark.parametrize("step", ["same_content", "adopt", "prune"])
+def test_a_step_beside_the_child_that_stalls_is_heard_of(experiment, stores, monkeypatch, step):
+    original, stalled, go_on = getattr(Shelf, step), threading.Event(), threading.Event()
+
+    def stalling(*arguments):
+        stalled.set()
+        assert go_on.wait(60), f"nothing was heard during {step}"
+        return original(*arguments)
+
+    monkeypatch.setattr(Shelf, step, stalling)
+    told: list[tuple[str, float | None]] = []
+
+    def listen(stage, fraction=None):
+        told.append((stage, fraction))
+        if stalled.is_set():
+            go_on.set()
+
+    before = threading.active_count()
+    open_experiment(experiment, stores, listen)
+    fractions = [fraction for _, fraction in told if fraction is not None]
+    assert fractions == sorted(fractions)
+    assert threading.active_count() == before
+
+
+def test_a_listener_that_has_gone_ends_the_comparison_with_known_files(experiment, stores, tmp_path):
+    opened = open_experiment(experiment, stores)
+    copy = Path(shutil.copy(experiment / "r.rds", tmp_path))
+    shelf, size = Shelf(stores.store_dir, 1 << 30), copy.stat().st_size
+    assert shelf.same_content(copy, size, np.zeros(1, np.int32)) == opened.store
+    assert shelf.same_content(copy, size, np.ones(1, np.int32)) is None
 
 
 def test_what_a_killed_process_left_is_removed(experiment, stores):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.stages import OPENING
 from cellworker.formats.opening import reader_nursery, reader_processes, sandbox
 from cellworker.formats.opening.sandbox import run_sandboxed
 
@@ -45,6 +46,11 @@ def counting(progress):
     progress("reading", 0.5)
     progress("writing", None)
     return "done"
+def waiting(path): return open(path).read()
+def stalling(path, progress):
+    progress("writing", 0.5)
+    # Opened for reading, a pipe with a name makes wait until it is opened for writing: as a disk that stalls.
+    return open(path).read()
 def refusing(): raise WorkerError(ErrorCode.CELL_SETS_INVALID, "no good")
 def recursing(): return recursing()
 def raising(): raise KeyError("secret detail")
@@ -242,7 +248,49 @@ def test_the_child_works_where_the_caller_works_now(tmp_path, monkeypatch):
 def test_progress_arrives_in_order():
     seen = []
     assert run("counting", on_progress=lambda what, part: seen.append((what, part))) == "done"
-    assert seen == [("reading", 0.25), ("reading", 0.5), ("writing", None)]
+    new = [told for told, before in zip(seen, [(OPENING, None), *seen], strict=False) if told != before]
+    assert new == [("reading", 0.25), ("reading", 0.5), ("writing", None)]
+
+
+def test_a_child_that_stalls_is_heard_of_with_its_last_stage_and_fraction(tmp_path):
+    pipe, seen, threads = tmp_path / "pipe", [], threading.active_count()
+    os.mkfifo(pipe)
+
+    def listen(what, part):
+        seen.append((what, part))
+        if seen.count(("writing", 0.5)) == 3:
+            pipe.write_text("done")
+
+    assert run("stalling", path=str(pipe), on_progress=listen) == "done"
+    assert set(seen) - {(OPENING, None)} == {("writing", 0.5)}
+    assert threading.active_count() == threads
+
+
+@linux
+def test_a_child_that_stalls_ends_when_its_listener_has_gone(tmp_path):
+    seen = []
+    os.mkfifo(tmp_path / "pipe")
+
+    def leave(what, part):
+        seen.append((what, part))
+        if seen.count(("writing", 0.5)) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run("stalling", path=str(tmp_path / "pipe"), on_progress=leave)
+
+
+def test_a_child_that_has_said_nothing_yet_is_heard_of(tmp_path):
+    pipe, seen = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+
+    def listen(what, part):
+        seen.append((what, part))
+        if len(seen) == 2:
+            pipe.write_text("done")
+
+    assert run("waiting", path=str(pipe), on_progress=listen) == "done"
+    assert set(seen) == {(OPENING, None)}
 
 
 def test_the_childs_own_refusal_keeps_code_and_sentence():

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.louvain import by_falling_size
 from cellworker.analysis.graphs.neighbour_links import Network, merged
 from cellworker.analysis.graphs.snn import Links
-from cellworker.analysis.graphs.waiting import reporting
 from cellworker.native import address, kernel
+from cellworker.progress import reporting
 
 __all__ = ["leiden", "modularity", "potts_leiden"]
 

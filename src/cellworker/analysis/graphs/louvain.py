@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.snn import Links
-from cellworker.analysis.graphs.waiting import reporting
 from cellworker.analysis.statistics.r_random import RRandom
 from cellworker.native import address, kernel
+from cellworker.progress import reporting
 
 __all__ = ["by_falling_size", "join_singletons", "louvain"]
 

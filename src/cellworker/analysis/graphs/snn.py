@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.graphs.waiting import reporting
 from cellworker.native import address, kernel
+from cellworker.progress import reporting
 
 __all__ = ["Links", "links_of", "neighbour_lists", "shared_neighbours"]
 

@@ -15,14 +15,13 @@ from cellworker.analysis.graphs.neighbour_links import neighbour_links
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.graphs.partitions import partitions
 from cellworker.analysis.graphs.snn import Links
-from cellworker.analysis.graphs.waiting import reporting
 from cellworker.analysis.trajectories.graph_projection import Places, project
 from cellworker.analysis.trajectories.igraph_random import igraph_shuffle
 from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
 from cellworker.analysis.trajectories.plane_order import plane_order
 from cellworker.analysis.trajectories.principal_graph import nearest_nodes, principal_tree
 from cellworker.analysis.trajectories.principal_loops import RootedTree, loop_links, pruned
-from cellworker.progress import Progress, part_of, silent
+from cellworker.progress import Progress, part_of, reporting, silent
 
 __all__ = ["Method", "Search", "Trajectory", "learn_trajectory"]
 

@@ -2,12 +2,12 @@
 
 A task takes a `Matrix`, as one machine has it, and returns arrays. What is computed by gene (ranks) needs all cells of
 a gene in one place: blocks of cells are cut at genes, and matching parts travel to one worker. Genes come in
-waves that fit into a share of the cluster's memory, so that nothing is spilled; each wave reads the matrix
+waves that fit into a share of the cluster's memory, so that hardly anything is spilled; each wave reads the matrix
 again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -50,11 +50,14 @@ class LazyMatrix:
         Its name in messages, for example "adata.X".
     names
         The genes' names.
+    kept
+        The cells whose values count, bool ``(n_cells,)``; the others are there and have none. None keeps all.
     """
 
     array: Any
     name: str
     names: "Index"
+    kept: NDArray[np.bool_] | None = None
 
     @property
     def n_cells(self) -> int:
@@ -76,7 +79,18 @@ class LazyMatrix:
             array = array.rechunk((cells, -1))
         named = deferred(self.name), deferred(self.names, traverse=False)
         blocks = [deferred(_as_matrix)(block, *named) for block in array.to_delayed()[:, 0]]
-        return blocks, np.concatenate([[0], np.cumsum(array.chunks[0])]).astype(np.int64)
+        starts = np.concatenate([[0], np.cumsum(array.chunks[0])]).astype(np.int64)
+        if (kept := self.kept) is not None:
+            empty = deferred(_emptied)
+            blocks = [empty(block, kept[a:b]) for block, (a, b) in zip(blocks, pairwise(starts.tolist()), strict=True)]
+        return blocks, starts
+
+    def of_cells(self, kept: NDArray[np.bool_]) -> "LazyMatrix":
+        """Return the matrix without the values of all other cells, which then neither travel nor need memory.
+
+        The cells keep their numbers, and what is computed of the kept ones its bits.
+        """
+        return replace(self, kept=kept)
 
     @cached_property
     def _counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -231,6 +245,15 @@ def cuts(bounds: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 def _as_matrix(block: Any, name: str, names: "Index") -> Matrix:  # noqa: ANN401
     return matrix_of(block, name, names)
+
+
+def _emptied(matrix: Matrix, kept: NDArray[np.bool_]) -> Matrix:
+    """Return a checked block without the values of cells that are not kept."""
+    indptr, genes, values = matrix.rows
+    sizes = np.diff(indptr)
+    stay = np.repeat(kept, sizes)
+    bounds = np.concatenate([[0], np.cumsum(np.where(kept, sizes, 0))]).astype(np.int64)
+    return replace(matrix, rows=(bounds, genes[stay], values[stay]))
 
 
 def _count(matrix: Matrix) -> tuple[int, tuple[NDArray[np.int64]]]:

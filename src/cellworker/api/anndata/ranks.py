@@ -214,7 +214,8 @@ def _of_blocks(matrix: LazyMatrix, sides: _Sides) -> tuple[GroupTests, tuple[Flo
     """Do the same on a cluster: no gene's result depends on another gene."""
     shape = sides.n_groups, matrix.n_genes
     tests, means = GroupTests(*(np.empty(shape) for _ in _FIELDS), original=False), (np.empty(shape), np.empty(shape))
-    for genes, (part, part_means) in matrix.by_genes(_tested, sides):
+    used = matrix if sides.rest else matrix.of_cells(sides.code != sides.n_groups)
+    for genes, (part, part_means) in used.by_genes(_tested, sides):
         for name in _FIELDS:
             getattr(tests, name)[:, genes] = getattr(part, name)
         for mine, more in zip(means, part_means, strict=True):

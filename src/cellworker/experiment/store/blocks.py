@@ -3,15 +3,17 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.progress import outcome_of
+
 __all__ = ["Meter", "StoreFile", "cut", "in_threads"]
 
-_ALIVE_S = 0.5
 B = TypeVar("B")
 R = TypeVar("R")
 
@@ -34,9 +36,7 @@ class Meter:
 
     def until(self, stage: str, done: Future[None]) -> None:
         """Wait for work whose amount is not known, and report that it goes on; raises its errors."""
-        while wait([done], _ALIVE_S).not_done:
-            self.add(stage, 0)
-        done.result()
+        outcome_of(done, partial(self.add, stage, 0))
 
 
 class StoreFile:

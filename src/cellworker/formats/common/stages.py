@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-__all__ = ["MEASURING_CELLS", "MEASURING_GENES", "NORMALISING", "heard", "told"]
+__all__ = ["MEASURING_CELLS", "MEASURING_GENES", "NORMALISING", "OPENING", "heard", "told"]
 
+OPENING: Final = "opening the file"
+"""What is told while nothing has been told yet."""
 NORMALISING: Final = "normalising"
 MEASURING_CELLS: Final = "measuring the cells"
 MEASURING_GENES: Final = "measuring the genes"

@@ -2,8 +2,11 @@
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
@@ -14,13 +17,14 @@ from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.stages import OPENING
 from cellworker.formats.opening.kept_cell_sets import parse_kept
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
 from cellworker.formats.opening.store_guard import CUT_SHORT, READ_AT_ONCE_BYTES, discard
 from cellworker.identifiers import StoreName
 from cellworker.logs import log
-from cellworker.progress import Progress
+from cellworker.progress import Progress, RepeatedProgress
 from cellworker.settings import Settings
 
 __all__ = ["Located", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
@@ -78,7 +82,8 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     settings
         Where stores are, how large they may grow, and the limits of reading.
     on_progress
-        Called with the progress of the reading; not called when a store exists.
+        Called with the progress of the reading, from this thread, and with the same again while a step is silent; not
+        called when a store exists and is opened at once.
 
     Raises
     ------
@@ -89,9 +94,10 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     """
     located = locate(path)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
-    store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    progress = RepeatedProgress(on_progress, OPENING)
+    store, experiment = _open_source(shelf, located.source, settings, progress)
     try:
-        opened = _with_cell_sets(located, shelf, store, experiment, settings)
+        opened = progress.during(partial(_with_cell_sets, located, shelf, store, experiment, settings))
         if experiment.is_whole:
             return opened
         discard(experiment, CUT_SHORT)
@@ -101,8 +107,8 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
         if reason is None:
             raise
         discard(experiment, reason)
-    store, experiment = _open_source(shelf, located.source, settings, on_progress)
-    return _with_cell_sets(located, shelf, store, experiment, settings)
+    store, experiment = _open_source(shelf, located.source, settings, progress)
+    return progress.during(partial(_with_cell_sets, located, shelf, store, experiment, settings))
 
 
 def _with_cell_sets(
@@ -167,32 +173,34 @@ def open_source(
     """
     choice = replace(matrix_choice(settings), cells_only=cells_only)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), choice)
-    return _open_source(shelf, source, settings, on_progress)
+    return _open_source(shelf, source, settings, RepeatedProgress(on_progress, OPENING))
 
 
 def _open_source(
-    shelf: Shelf, source: Path, settings: Settings, on_progress: Progress | None
+    shelf: Shelf, source: Path, settings: Settings, progress: RepeatedProgress
 ) -> tuple[Path, StoredExperiment]:
     shelf.sweep()
     found = _warm(shelf, shelf.known(source))
     if found is not None:
         return found
-    with shelf.building(source, on_progress) as spool:
+    with shelf.building(source, progress) as spool:
         # Another process may have read it while this one waited.
         found = _warm(shelf, shelf.known(source), alone=True)
         if found is not None:
             return found
         seen = Fingerprint.of(source)
-        found = _warm(shelf, shelf.same_content(source, seen.size), alone=True)
+        stop = np.zeros(1, np.int32)
+        same = progress.during(partial(shelf.same_content, source, seen.size, stop), stop)
+        found = _warm(shelf, same, alone=True)
         if found is not None:
             shelf.remember(source, seen, found[0])
             return found
-        experiment, companions = _cold(shelf, source, spool, settings, on_progress, size=seen.size)
+        experiment, companions = _cold(shelf, source, spool, settings, progress, size=seen.size)
         if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
             message = f"{source.name} changed while it was being read: open it again when it is complete"
             raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
         shelf.remember(source, seen, experiment.store, companions)
-    shelf.prune(experiment.store)
+    progress.during(partial(shelf.prune, experiment.store))
     return experiment.store, experiment
 
 
@@ -224,7 +232,7 @@ def _timeout_s(source: Path, max_s: float) -> float:
 
 
 def _cold(
-    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: Progress | None, *, size: int
+    shelf: Shelf, source: Path, spool: Path, settings: Settings, progress: RepeatedProgress, *, size: int
 ) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
@@ -247,7 +255,7 @@ def _cold(
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=timeout_s,
         max_file_bytes=int(settings.load_max_gb * _GIGABYTE),
-        on_progress=on_progress,
+        on_progress=progress,
     )
     if "store" not in answer:
         findings = Findings()
@@ -256,7 +264,7 @@ def _cold(
     key = StoreName(str(answer["store"]))
     # Opened first, so that it is in use before other processes can see it, and remove it to free space.
     experiment = open_store(spool / store_file(key))
-    experiment.store = shelf.adopt(spool, key)
+    experiment.store = progress.during(partial(shelf.adopt, spool, key))
     experiment.survive_faults()
     return experiment, answer["companions"]
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from cellworker.confinement import landlock_missing
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.stages import OPENING
 from cellworker.formats.opening.reader_processes import Order, ReaderProcess, make_reader
-from cellworker.progress import Progress
+from cellworker.progress import REPORT_S, Progress, RepeatedProgress
 
 __all__ = ["run_sandboxed"]
 
@@ -52,7 +53,9 @@ def run_sandboxed(
     max_file_bytes
         Max bytes of a file that the child writes. The system holds this.
     on_progress
-        Called with what the function reports. What it raises ends the child and comes out of here.
+        Called with what the function reports, and while that is silent with the same again, several times a second: a
+        child that waits for a slow disk has no other way to be heard. What it raises ends the child and comes out of
+        here.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def run_sandboxed(
         with os.fdopen(child_replies, "wb"), os.fdopen(child_life, "rb"):
             child = make_reader(Order(text, function.partition(":")[0], child_replies, child_life))
             stack.callback(child.end)
-        reply = _follow(child, replies, deadline, on_progress)
+        reply = _follow(child, replies, deadline, RepeatedProgress(on_progress, OPENING))
         if reply is None and time.monotonic() >= deadline:
             raise _too_slow(timeout_s)
         status = child.status(_GRACE_S) if reply is None else None
@@ -96,15 +99,16 @@ def _tell_of_landlock() -> None:
         _log.warning("%s", missing)
 
 
-def _follow(child: ReaderProcess, replies: int, deadline: float, on_progress: Progress | None) -> _Reply | None:
+def _follow(child: ReaderProcess, replies: int, deadline: float, progress: RepeatedProgress) -> _Reply | None:
     """Return the child's last word, or None if it died or the deadline passed without one."""
     pending, size, log = [b""], 0, b""
+    heard = time.monotonic()
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(replies, selectors.EVENT_READ)
             selector.register(child.errors, selectors.EVENT_READ)
-            while (left := deadline - time.monotonic()) > 0:
-                ready = [key.fd for key, _ in selector.select(left)]
+            while (now := time.monotonic()) < deadline:
+                ready = [key.fd for key, _ in selector.select(min(deadline, heard + REPORT_S) - now)]
                 if child.errors in ready:
                     content = os.read(child.errors, 1 << 16)
                     log = (log + content)[-_LARGEST_LOG:]
@@ -118,17 +122,21 @@ def _follow(child: ReaderProcess, replies: int, deadline: float, on_progress: Pr
                         *lines, rest = b"".join(pending).split(b"\n")
                         pending, size = [rest], len(rest)
                         for line in lines:
-                            if (reply := _parse(line, on_progress)) is not None:
+                            if (reply := _parse(line, progress)) is not None:
                                 return reply
                     if not content or size > _LARGEST_REPLY:
                         return None
+                    heard = time.monotonic()
+                elif time.monotonic() >= heard + REPORT_S:
+                    progress.again()
+                    heard = time.monotonic()
             return None
     finally:
         if log:
             _log.warning("the process that reads files said: %s", log.decode("utf-8", "replace"))
 
 
-def _parse(line: bytes, on_progress: Progress | None) -> _Reply | None:
+def _parse(line: bytes, progress: Progress) -> _Reply | None:
     """Hand progress on; return anything else."""
     try:
         reply: _Reply = json.loads(line)
@@ -137,9 +145,8 @@ def _parse(line: bytes, on_progress: Progress | None) -> _Reply | None:
         return {"kind": "nonsense"}
     if kind != "progress":
         return reply
-    if on_progress is not None:
-        part = reply.get("part")
-        on_progress(str(reply.get("what", "")), float(part) if isinstance(part, int | float) else None)
+    part = reply.get("part")
+    progress(str(reply.get("what", "")), float(part) if isinstance(part, int | float) else None)
     return None
 
 

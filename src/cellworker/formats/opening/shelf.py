@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
 from cellworker.experiment.store.store import StoredExperiment, file_id
@@ -33,6 +36,7 @@ READER_VERSION = 5
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
 _WAIT = 0.1
+_HASHED_BYTES = 1 << 18  # at a time, as hashlib.file_digest does
 _BEHIND_PATH = "\0"
 """Divides a source's path from the choice of its matrices; no path holds it."""
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -164,15 +168,17 @@ class Shelf:
         store = self.store_of(key)
         return store if store.exists() else None
 
-    def same_content(self, source: Path, size: int) -> Path | None:
-        """Return the store made from another file of this size with the same content: a copy, or it before a touch."""
+    def same_content(self, source: Path, size: int, stop: NDArray[np.int32]) -> Path | None:
+        """Return the store made from another file of this size with the same content: a copy, or it before a touch.
+
+        The whole file is read; that ends when the first element of `stop` is not 0.
+        """
         keys = [StoreName(entry["key"]) for entry in self._entries().values() if entry.get("size") == size]
         stores: dict[str, Path] = {key: self.store_of(key) for key in keys}
         if not any(store.exists() for store in stores.values()):
             return None
         try:
-            with source.open("rb") as file:
-                key = keyed(hashlib.file_digest(file, "sha256").hexdigest(), self.choice)
+            key = keyed(_hash_until(stop, source), self.choice)
         except OSError:
             return None
         store = stores.get(key)
@@ -361,6 +367,15 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def store_file(key: StoreName) -> FileName:
     """Return the name of a store's file."""
     return FileName(f"{key}{_SUFFIX}")
+
+
+def _hash_until(stop: NDArray[np.int32], source: Path) -> str:
+    """Return the SHA-256 of a file in hex, or of the part of it that was read before `stop`."""
+    digest, block = hashlib.sha256(), memoryview(bytearray(_HASHED_BYTES))
+    with source.open("rb", buffering=0) as file:
+        while not stop[0] and (n_bytes := file.readinto(block)):
+            digest.update(block[:n_bytes])
+    return digest.hexdigest()
 
 
 def _remove_beside(store: Path) -> None:
