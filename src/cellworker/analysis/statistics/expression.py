@@ -6,17 +6,22 @@ ascending within a gene, NaN last, no stored zeros.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["Columns", "ExpressionStatistics", "gather_picked", "gather_rows", "gene_statistics"]
+__all__ = ["Columns", "ExpressionStatistics", "RowTexts", "gather_picked", "gather_rows", "gene_statistics"]
 
 _statistics = kernel("cw_gene_statistics")
 _rows = kernel("cw_gather_rows")
 _picked = kernel("cw_gather_picked")
+_values_json = kernel("cw_gene_values_json")
+_rows_json = kernel("cw_gene_rows_json")
+# The capacity that the kernels in gene_text.c need: bytes per stored value, and a constant.
+_TEXT_BYTES, _VALUE_BYTES, _ROW_BYTES, _SLACK = 28, 26, 12, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +126,93 @@ def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
     n_rows
         Number of rows; a row without a cell stays empty.
     """
-    sizes = _check_matrix(indptr, cells, values, genes, len(row_of_cell))
-    if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):
-        raise ValueError("row_of_cell holds rows that do not exist")
-    total = int(sizes.sum())
+    total = int(_check_rows(indptr, cells, values, genes, row_of_cell, n_rows).sum())
     return _gather(_rows, (indptr, cells, values), genes, row_of_cell, n_dense=n_rows, capacity=total)
+
+
+class RowTexts:
+    """Genes as JSON text by ascending row: what `gather_rows` finds, without its arrays.
+
+    Parameters
+    ----------
+    indptr, cells, values, genes, row_of_cell, n_rows
+        As for `gather_rows`.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit each other.
+    """
+
+    MAX_VALUES = (1 << 27) // 7
+    """Max stored values of a gene: gene_text.c holds places of texts in 32 bits."""
+
+    def __init__(  # noqa: PLR0917 the parts of one matrix, then what is asked
+        self,
+        indptr: NDArray[np.int64],
+        cells: NDArray[np.int32],
+        values: NDArray[np.float32],
+        genes: NDArray[np.int64],
+        row_of_cell: NDArray[np.int32],
+        n_rows: int,
+    ) -> None:
+        longest = int(_check_rows(indptr, cells, values, genes, row_of_cell, n_rows).max(initial=0))
+        if longest >= self.MAX_VALUES:
+            message = f"a gene has {longest} values, and fewer than {self.MAX_VALUES} become text"
+            raise ValueError(message)
+        self._parts = [
+            (cells[start:end], values[start:end])
+            for start, end in zip(indptr[genes].tolist(), indptr[genes + 1].tolist(), strict=True)
+        ]
+        self._row_of_cell, self._n_rows = row_of_cell, n_rows
+        self._marks = np.zeros((n_rows + 63) // 64, np.uint64)
+        # One gene's text at a time: its pages are touched once and stay in the cache.
+        self._scratch = np.empty(longest * _TEXT_BYTES + _SLACK, np.uint8)
+        self._places = np.empty(n_rows, np.uint32)
+        self._text = np.empty(longest * max(_VALUE_BYTES, _ROW_BYTES) + _SLACK, np.uint8)
+
+    def write_values(self, out: BinaryIO) -> NDArray[np.int64]:
+        """Write the array of values, and return where each gene's begin, int64 ``(k + 1,)``.
+
+        Numbers as `cellworker.analysis.text.number_text.floats_json` writes them.
+        """
+        counts = np.zeros(len(self._parts) + 1, np.int64)
+
+        def write(number: int, cells: NDArray[np.int32], values: NDArray[np.float32]) -> int:
+            length = _values_json(
+                address(cells, np.int32), address(values, np.float32), len(cells), address(self._row_of_cell, np.int32),
+                len(self._row_of_cell), self._n_rows, address(self._scratch, np.uint8, writable=True),
+                address(self._places, np.uint32, writable=True), address(self._marks, np.uint64, writable=True),
+                address(counts[number + 1 :], np.int64, writable=True), address(self._text, np.uint8, writable=True),
+            )  # fmt: skip
+            _raise_for(length < 0)
+            return int(length)
+
+        self._write(out, write)
+        return np.cumsum(counts)
+
+    def write_rows(self, out: BinaryIO) -> None:
+        """Write the array of the rows that have the values; only after `write_values`, which checks the cells."""
+
+        def write(_number: int, cells: NDArray[np.int32], _values: NDArray[np.float32]) -> int:
+            return int(
+                _rows_json(
+                    address(cells, np.int32), len(cells), address(self._row_of_cell, np.int32), self._n_rows,
+                    address(self._marks, np.uint64, writable=True), address(self._text, np.uint8, writable=True),
+                )
+            )  # fmt: skip
+
+        self._write(out, write)
+
+    def _write(self, out: BinaryIO, write: Callable[[int, NDArray[np.int32], NDArray[np.float32]], int]) -> None:
+        before = b"["
+        for number, (cells, values) in enumerate(self._parts):
+            length = write(number, cells, values)
+            if length:
+                out.write(before)
+                out.write(memoryview(self._text)[: length - 1])
+                before = b","
+        out.write(b"]" if before == b"," else b"[]")
 
 
 def gather_picked(  # noqa: PLR0917 the parts of one matrix, then what is asked
@@ -184,6 +271,20 @@ def _check_matrix(
     if len(cells) != len(values):
         raise ValueError("cells and values differ in length")
     return _check(indptr, values, genes, n_cells)
+
+
+def _check_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
+    indptr: NDArray[np.int64],
+    cells: NDArray[np.int32],
+    values: NDArray[np.float32],
+    genes: NDArray[np.int64],
+    row_of_cell: NDArray[np.int32],
+    n_rows: int,
+) -> NDArray[np.int64]:
+    sizes = _check_matrix(indptr, cells, values, genes, len(row_of_cell))
+    if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):
+        raise ValueError("row_of_cell holds rows that do not exist")
+    return sizes
 
 
 def _raise_for(status: int) -> None:

@@ -251,6 +251,13 @@ EXPORT void cw_nodes_project(const double *at, const int64_t *first, const int32
 
 /* ---- text: numbers as JSON and CSV ---- */
 
+/* gene_text.c */
+EXPORT int64_t cw_gene_values_json(const int32_t *cells, const float *values, int64_t n, const int32_t *row_of,
+                                   int64_t n_cells, int64_t n_rows, char *texts, uint32_t *place, uint64_t *marks,
+                                   int64_t *count, char *out);
+EXPORT int64_t cw_gene_rows_json(const int32_t *cells, int64_t n, const int32_t *row_of, int64_t n_rows,
+                                 uint64_t *marks, char *out);
+
 /* text.c */
 extern EXPORT const uint64_t cw_powers_of_ten[77];
 EXPORT int64_t cw_floats_json(const float *values, int64_t n, char *out);
