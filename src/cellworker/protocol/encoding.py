@@ -28,9 +28,11 @@ _DIGITS: Mapping[str, Any] = {
     "ldm_hash_rate_log": 8,
 }
 """What differs from the fast level for text of mostly different numbers: half its time, and fewer bytes."""
-_SAMPLES, _SAMPLE_BYTES = 4, 1 << 15
-_INCOMPRESSIBLE, _WORTH = 0.38, 1.1
-"""Digits that look random take over 0.4 of their bytes; the way for them is taken where a sample is hardly longer."""
+_SAMPLES, _SAMPLE_BYTES = 8, 1 << 14
+_APART = 0.618034
+"""Samples are at multiples of this fraction, modulo 1: spread evenly, and in step with no repeated content."""
+_RANDOM, _WORTH = 0.32, 1.1
+"""Digits that look random take over 0.4 of their bytes; they are coded as such where that is hardly longer."""
 INLINE_BYTES = 250_000
 """Largest compressed result, in bytes, that is sent inside the event."""
 
@@ -57,17 +59,17 @@ def _compressor(size: int, **more: Any) -> zstandard.ZstdCompressor:  # noqa: AN
     """Return a compressor of the fast level, with a window as large as matches in large content need."""
     chosen = zstandard.ZstdCompressionParameters.from_level(
         FAST_LEVEL, source_size=size, window_log=_WINDOW_LOG, **more
-    )  # fmt: skip
+    )
     return zstandard.ZstdCompressor(compression_params=chosen)
 
 
 def _looks_random(content: bytes) -> bool:
     """Return whether samples of the content are hardly shorter where short matches are found."""
-    step = len(content) // _SAMPLES
-    starts = range((step - _SAMPLE_BYTES) // 2, len(content) - _SAMPLE_BYTES, step)
+    span = len(content) - _SAMPLE_BYTES
+    starts = [int(number * _APART % 1 * span) for number in range(_SAMPLES)]
     sample = b"".join(content[start : start + _SAMPLE_BYTES] for start in starts)
     matched = len(_compressor(len(sample)).compress(sample))
-    if matched < _INCOMPRESSIBLE * len(sample):
+    if matched < _RANDOM * len(sample):
         return False
     return len(_compressor(len(sample), **_DIGITS).compress(sample)) <= _WORTH * matched
 

@@ -1,7 +1,6 @@
 """GeneExpression: the values of some genes in every cell, with the statistics to scale them (contract 5.5)."""
 
 import hashlib
-from io import BytesIO
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.id_sets import common
 from cellworker.experiment.model import Experiment
+from cellworker.native.heap import large_buffer
 from cellworker.protocol.columns import ColumnTable, Numbers, Sparse, TypedColumn
 from cellworker.protocol.validation import CellId
 from cellworker.protocol.value_json import JsonText
@@ -25,6 +25,8 @@ from cellworker.tasks.task import Context, PrepareInput, Task
 __all__ = ["GENE_EXPRESSION"]
 
 _CELLS_PER_BUCKET = 1000
+_NUMBER_BYTES = 11
+"""Of a log-normalised value as text, with its comma: hardly any is longer."""
 
 
 class DownsampleSettings(Struct):
@@ -120,12 +122,12 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
     data = experiment.data
     statistics = gene_statistics(data.indptr, data.values, genes, data.n_cells)
     names = [experiment.genes.names[i] for i in genes.tolist()]
-    # A buffer that becomes the answer without a copy: the first touch of new pages costs more than their content.
-    out = BytesIO()
-    out.write(b'{"orderedGeneNames":%b,"stats":%b,"rawExpression":{"values":' % (
-        orjson.dumps(names), statistics_json(statistics),
-    ))  # fmt: skip
     ids = request.cell_ids
+    n_values = int((data.indptr[genes + 1] - data.indptr[genes]).sum()) if ids is None else 0
+    # The answer is built where it stays: the first touch of new memory costs more than to write numbers there.
+    out = large_buffer(n_values * (_NUMBER_BYTES + len(str(experiment.max_cell_id)) + 1))
+    out.write(b'{"orderedGeneNames":%b,"stats":%b,' % (orjson.dumps(names), statistics_json(statistics)))
+    out.write(b'"rawExpression":{"values":')
     if ids is None:
         n_rows, echo = experiment.max_cell_id + 1, b"[]"
         texts = RowTexts(data.indptr, data.cells, data.values, genes, experiment.cell_ids, n_rows)
@@ -141,6 +143,7 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
         out.write(b',"index":%b' % ints_json(columns.rows, context.threads))
     pointers = orjson.dumps(ptr, option=orjson.OPT_SERIALIZE_NUMPY)
     out.write(b',"ptr":%b,"size":[%d,%d]},"cellIds":%b}' % (pointers, n_rows, len(names), echo))
+    out.truncate()
     return JsonText(out.getvalue())
 
 

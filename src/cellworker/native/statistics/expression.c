@@ -47,37 +47,6 @@ void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_
     }
 }
 
-/* Values of genes by ascending row, where row_of[cell] (0 .. n_rows - 1) is a different row for every cell.
- * dense (n_rows floats) and marks (n_rows bits in whole words, zero) are scratch. Returns -1 for a cell that does not
- * exist. */
-int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
-                       int64_t n_genes, const int32_t *row_of, int64_t n_cells, int64_t n_rows, float *dense,
-                       uint64_t *marks, int64_t *ptr, int32_t *rows, float *out) {
-    int64_t at = 0;
-    ptr[0] = 0;
-    for (int64_t g = 0; g < n_genes; g++) {
-        int64_t start = indptr[genes[g]], end = indptr[genes[g] + 1];
-        for (int64_t i = start; i < end; i++) {
-            if ((uint32_t)cells[i] >= (uint64_t)n_cells) return -1;
-            int32_t row = row_of[cells[i]];
-            dense[row] = values[i];
-            marks[row >> 6] |= (uint64_t)1 << (row & 63);
-        }
-        for (int64_t word = 0; word < (n_rows + 63) / 64; word++) {
-            uint64_t left = marks[word];
-            marks[word] = 0;
-            while (left) {
-                int32_t row = (int32_t)(word * 64 + __builtin_ctzll(left));
-                left &= left - 1;
-                rows[at] = row;
-                out[at++] = dense[row];
-            }
-        }
-        ptr[g + 1] = at;
-    }
-    return 0;
-}
-
 /* Values of genes for picked cells (-1: none), in their order; a cell may be picked more than once.
  * dense (n_cells floats) and marks (n_cells bits, zero) are scratch. Returns -1 for a cell that does not exist. */
 int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,

@@ -125,19 +125,25 @@ INLINE char *put_texts(const uint32_t *bits, int64_t n, const char *texts, char 
     return at;
 }
 
+/* Whether a cell does not exist. */
+INLINE int any_outside(const int32_t *cells, int64_t n, int64_t n_cells) {
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < n; i++) largest = (uint32_t)cells[i] > largest ? (uint32_t)cells[i] : largest;
+    return n > 0 && largest >= (uint64_t)n_cells;
+}
+
 #define VALUES_ARGUMENTS                                                                                          \
     const int32_t *cells, const float *values, int64_t n, const int32_t *row_of, int64_t n_cells, int64_t n_rows, \
         char *texts, uint32_t *place, uint64_t *marks, int64_t *count, char *out
 
 INLINE int64_t values_json(VALUES_ARGUMENTS) {
-    for (int64_t i = 0; i < n; i++)
-        if ((uint64_t)(int64_t)cells[i] >= (uint64_t)n_cells) return -1;
     char *next = texts;
     uint32_t different[BLOCK];
     uint32_t at_place[BLOCK + 1] = {0}, last = n ? ~bits_of(values[0]) : 0;
     for (int64_t begin = 0; begin < n; begin += BLOCK) {
         const int64_t end = n - begin > BLOCK ? begin + BLOCK : n;
         const uint32_t before = last;
+        if (any_outside(cells + begin, end - begin, n_cells)) return -1;
         int64_t runs = 0;
         for (int64_t i = begin; i < end; i++) { /* no branch: the processor cannot predict which values are equal */
             const uint32_t bits = bits_of(values[i]);
@@ -191,23 +197,27 @@ CW_AVX512 VALUES(values_avx512)
  *
  * cells, values: the n entries of a gene, equal values together; row_of[cell] (0 .. n_rows - 1) is a different row for
  * every one of n_cells cells. Scratch: texts (28 n + 64 bytes), place (n_rows numbers), marks (n_rows bits in whole
- * words, zero before and after). n is below 2^27 / 7, so that places fit. `out` holds 26 bytes an entry and 32 more.
- * Returns the length, and in `count` the number of values; or -1 for a cell that does not exist, with nothing written.
+ * words, zero before and, without an error, after). n is below 2^27 / 7, so that places fit. `out` holds 26 bytes an
+ * entry and 32 more. Returns the length, and in `count` the number of values; or -1 for a cell that does not exist.
+ * `widest` is 0 for a processor's plain registers, 1 for those of AVX2 at most, 2 for any.
  */
-int64_t cw_gene_values_json(VALUES_ARGUMENTS) {
+int64_t cw_gene_values_json(VALUES_ARGUMENTS, int32_t widest) {
     int64_t (*write)(VALUES_ARGUMENTS) = values_plain;
 #ifdef CW_AVX512
-    if (cw_has_avx2()) write = values_avx2;
-    if (cw_has_avx512()) write = values_avx512;
+    if (widest > 0 && cw_has_avx2()) write = values_avx2;
+    if (widest > 1 && cw_has_avx512()) write = values_avx512;
+#else
+    (void)widest;
 #endif
     return write(cells, values, n, row_of, n_cells, n_rows, texts, place, marks, count, out);
 }
 
 /* One gene's rows in ascending order, a comma after each.
  *
- * As above; cells are those that it has checked. `out` holds 12 bytes an entry and 32 more. Returns the length. */
-int64_t cw_gene_rows_json(const int32_t *cells, int64_t n, const int32_t *row_of, int64_t n_rows, uint64_t *marks,
-                          char *out) {
+ * As above. `out` holds 12 bytes an entry and 32 more. Returns the length, or -1 for a cell that does not exist. */
+int64_t cw_gene_rows_json(const int32_t *cells, int64_t n, const int32_t *row_of, int64_t n_cells, int64_t n_rows,
+                          uint64_t *marks, char *out) {
+    if (any_outside(cells, n, n_cells)) return -1;
     for (int64_t i = 0; i < n; i++) {
         const int32_t row = row_of[cells[i]];
         marks[row >> 6] |= (uint64_t)1 << (row & 63);
