@@ -9,15 +9,17 @@
 #include <string.h>
 
 #include "dispatch.h"
+#include "outside.h"
 
 #ifdef CW_AVX512
 #include <immintrin.h>
 #endif
 
 enum {
-    WIDTH = 16,  /* entry i adds its value to partial sum i mod WIDTH */
-    COPIES = 4,  /* the same for many classes: consecutive entries of one class need not wait for each other */
-    FULL = 65532 /* entries before a bin's 16-bit counter could overflow; a multiple of COPIES */
+    AHEAD = 1 << 11, /* entries that the memory brings while labels are looked up */
+    WIDTH = 16,      /* entry i adds its value to partial sum i mod WIDTH */
+    COPIES = 4,      /* the same for many classes: consecutive entries of one class need not wait for each other */
+    FULL = 65532     /* entries before a bin's 16-bit counter could overflow; a multiple of COPIES */
 };
 
 typedef struct {
@@ -51,14 +53,18 @@ INLINE int32_t label_at(const void *label, int64_t i, const int wide) {
     return wide ? ((const int16_t *)label)[i] : ((const int8_t *)label)[i];
 }
 
-INLINE void look_up(const void *code, const int32_t *cells, int64_t n, void *restrict label, const int wide) {
+/* Meanwhile the memory brings the entries that are AHEAD of these: a step that only reads would wait for it. */
+INLINE void look_up(const void *code, const int32_t *cells, const uint32_t *values, int64_t n, void *restrict label,
+                    const int wide) {
     const int16_t *of_two = code;
     const int8_t *of_one = code;
     int16_t *two = label;
     int8_t *one = label;
     int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        for (int64_t k = 0; k < 8; k++) {
+    for (; i + WIDTH <= n; i += WIDTH) {
+        __builtin_prefetch(cells + i + AHEAD);
+        __builtin_prefetch(values + i + AHEAD);
+        for (int64_t k = 0; k < WIDTH; k++) {
             if (wide) two[i + k] = of_two[cells[i + k]];
             else one[i + k] = of_one[cells[i + k]];
         }
@@ -167,34 +173,63 @@ CW_AVX512 static void spread_runs_lanes(int64_t n, const uint32_t *run, const ui
     }
 }
 
-CW_AVX512 static void add_two_lanes(const uint32_t *value, const uint32_t *run, const uint16_t *start,
-                                    const int8_t *label, int64_t n, Share *second, double sums[2][WIDTH]) {
-    __m512i ranks = _mm512_setzero_si512();
-    __m512d sum[2][2] = {{_mm512_setzero_pd(), _mm512_setzero_pd()}, {_mm512_setzero_pd(), _mm512_setzero_pd()}};
-    int64_t ones = 0;
-    run--;
-    for (int64_t i = 0; i < n; i += WIDTH, start++) {
+/* What one pass over a gene's entries finds for two classes. Per run, beside where it begins, it keeps how many entries
+ * of the second class come before: with the runs' ranks, these counts give the rank sum without a rank per entry. */
+typedef struct {
+    __m512d sum[2][2];
+    __m512i last, at;
+    int64_t runs, ones;
+} TwoClasses;
+
+CW_AVX512 static void begin_two(TwoClasses *pass, uint32_t first) {
+    for (int i = 0; i < 4; i++) pass->sum[i / 2][i % 2] = _mm512_setzero_pd();
+    pass->last = _mm512_set1_epi32((int32_t)~first); /* so that the first entry begins a run */
+    pass->at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    pass->runs = pass->ones = 0;
+}
+
+/* The next n entries: a multiple of WIDTH, but for the last ones of a gene. */
+CW_AVX512 static void pass_two(TwoClasses *pass, const uint32_t *value, const int8_t *label, int64_t n, uint32_t *run,
+                               uint32_t *ones_before) {
+    const __m512i lower = _mm512_setr_epi32(0x0, 0x1, 0x3, 0x7, 0xF, 0x1F, 0x3F, 0x7F, 0xFF, 0x1FF, 0x3FF, 0x7FF, 0xFFF,
+                                            0x1FFF, 0x3FFF, 0x7FFF);
+    TwoClasses own = *pass;
+    for (int64_t i = 0; i < n; i += WIDTH) {
         const __mmask16 here = n - i >= WIDTH ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
         const __m128i labels = _mm_maskz_loadu_epi8(here, label + i);
         const __mmask16 one = _mm_test_epi8_mask(labels, labels), zero = here & (__mmask16)~one;
-        const __m512i twice = spread(run, *start);
-        run += _mm_popcnt_u32(*start);
-        ones += _mm_popcnt_u32(one);
-        const __m512i first = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(twice));
-        const __m512i rest = _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(twice, 1));
-        ranks = _mm512_mask_add_epi64(ranks, (__mmask8)one, ranks, first);
-        ranks = _mm512_mask_add_epi64(ranks, (__mmask8)(one >> 8), ranks, rest);
-        const __m512 some = _mm512_castsi512_ps(_mm512_maskz_loadu_epi32(here, value + i));
+        const __m512i bits = _mm512_maskz_loadu_epi32(here, value + i);
+        const __mmask16 begin = _mm512_mask_cmpneq_epi32_mask(here, bits, _mm512_alignr_epi32(bits, own.last, 15));
+        const __m512i before = _mm512_popcnt_epi32(_mm512_and_si512(_mm512_set1_epi32(one), lower));
+        _mm512_storeu_si512(run + own.runs, _mm512_maskz_compress_epi32(begin, own.at));
+        _mm512_storeu_si512(
+            ones_before + own.runs,
+            _mm512_maskz_compress_epi32(begin, _mm512_add_epi32(before, _mm512_set1_epi32((int32_t)own.ones))));
+        own.runs += _mm_popcnt_u32(begin);
+        own.ones += _mm_popcnt_u32(one);
+        own.at = _mm512_add_epi32(own.at, _mm512_set1_epi32(WIDTH));
+        own.last = bits;
+        const __m512 some = _mm512_castsi512_ps(bits);
         const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(some));
         const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps(some, 1));
-        sum[0][0] = _mm512_mask_add_pd(sum[0][0], (__mmask8)zero, sum[0][0], low);
-        sum[0][1] = _mm512_mask_add_pd(sum[0][1], (__mmask8)(zero >> 8), sum[0][1], high);
-        sum[1][0] = _mm512_mask_add_pd(sum[1][0], (__mmask8)one, sum[1][0], low);
-        sum[1][1] = _mm512_mask_add_pd(sum[1][1], (__mmask8)(one >> 8), sum[1][1], high);
+        own.sum[0][0] = _mm512_mask_add_pd(own.sum[0][0], (__mmask8)zero, own.sum[0][0], low);
+        own.sum[0][1] = _mm512_mask_add_pd(own.sum[0][1], (__mmask8)(zero >> 8), own.sum[0][1], high);
+        own.sum[1][0] = _mm512_mask_add_pd(own.sum[1][0], (__mmask8)one, own.sum[1][0], low);
+        own.sum[1][1] = _mm512_mask_add_pd(own.sum[1][1], (__mmask8)(one >> 8), own.sum[1][1], high);
     }
-    for (int k = 0; k < 4; k++) _mm512_storeu_pd(sums[k / 2] + 8 * (k % 2), sum[k / 2][k % 2]);
-    second->rank2 = _mm512_reduce_add_epi64(ranks);
-    second->detected = ones;
+    *pass = own;
+}
+
+/* After all entries: adds the second class up, from twice the average rank of each run. */
+CW_AVX512 static void end_two(const TwoClasses *pass, const uint32_t *twice, uint32_t *ones_before, Share *second,
+                              double sums[2][WIDTH]) {
+    ones_before[pass->runs] = (uint32_t)pass->ones;
+    int64_t rank2 = 0;
+    for (int64_t r = 0; r < pass->runs; r++)
+        rank2 += (int64_t)((uint64_t)twice[r] * (ones_before[r + 1] - ones_before[r]));
+    second->rank2 = rank2;
+    second->detected = pass->ones;
+    for (int k = 0; k < 4; k++) _mm512_storeu_pd(sums[k / 2] + 8 * (k % 2), pass->sum[k / 2][k % 2]);
 }
 #define WITH_LANES(call, otherwise) (fast ? (call) : (otherwise))
 #else
