@@ -12,7 +12,7 @@ from cellworker.errors import ErrorCode, WorkerError
 __all__ = ["INLINE_BYTES", "compress", "decompress", "inline"]
 
 LEVEL, FAST_LEVEL = 3, 1
-LARGE_BYTES = 4 << 20
+LARGE_BYTES = 2 << 20
 """Min size of content that is compressed faster than at level 3."""
 _WINDOW_LOG = 23
 """Of large content: 8 MiB, the largest window that every decoder of the format should have (RFC 8878)."""
