@@ -96,25 +96,18 @@ INLINE int32_t rank_gene(const int32_t *cells, const uint32_t *values, int64_t n
     const int everybody = plan->n_labelled == n_cells;
     const uint32_t *value = everybody ? values : buffers.value;
     int16_t found[PART + PAD];
+    const int two = n_classes == 2;
     int64_t seen = 0;
-#ifdef CW_AVX512
-    const int one_pass = fast && !wide && n_classes == 2;
     TwoClasses pass;
-    if (one_pass) begin_two(&pass, n ? values[0] : 0);
-#else
-    const int one_pass = 0;
-    (void)fast;
-#endif
+    begin_two(&pass, n ? values[0] : 0);
     for (int64_t k = 0; k < n; k += PART) {
         const int64_t part = n - k > PART ? PART : n - k;
         if (check && outside_bits(cells + k, part, last_cell) >> 31) return 1;
-        void *label = (char *)buffers.label + (size_t)seen * size, *into = everybody && !one_pass ? label : found;
+        void *label = (char *)buffers.label + (size_t)seen * size, *into = everybody && !two ? label : found;
         look_up(plan->code, cells + k, values + k, part, into, wide);
         if (everybody) {
+            if (two) pass_entries(&pass, values + k, into, part, buffers.run, buffers.twice, wide, fast);
             seen += part;
-#ifdef CW_AVX512
-            if (one_pass) pass_two(&pass, values + k, into, part, buffers.run, buffers.twice);
-#endif
         } else if (wide) {
             seen += keep_labelled(found, values + k, part, buffers.value + seen, label, 1);
         } else {
@@ -122,18 +115,13 @@ INLINE int32_t rank_gene(const int32_t *cells, const uint32_t *values, int64_t n
                                keep_labelled(found, values + k, part, buffers.value + seen, label, 0));
         }
     }
-    int64_t runs;
-#ifdef CW_AVX512
-    if (one_pass) {
-        if (!everybody) {
-            begin_two(&pass, seen ? value[0] : 0);
-            pass_two(&pass, value, buffers.label, seen, buffers.run, buffers.twice);
-        }
-        runs = pass.runs;
-    } else
-#endif
-        runs =
-            WITH_LANES(find_runs_lanes(value, seen, buffers.run, buffers.start), find_runs(value, seen, buffers.run));
+    if (two && !everybody) {
+        begin_two(&pass, seen ? value[0] : 0);
+        pass_entries(&pass, value, buffers.label, seen, buffers.run, buffers.twice, wide, fast);
+    }
+    const int64_t runs =
+        two ? pass.runs
+            : WITH_LANES(find_runs_lanes(value, seen, buffers.run, buffers.start), find_runs(value, seen, buffers.run));
     uint32_t *run = buffers.run;
     run[runs] = (uint32_t)seen;
     const int64_t top = runs ? run[runs] - run[runs - 1] : 0;
@@ -168,18 +156,10 @@ INLINE int32_t rank_gene(const int32_t *cells, const uint32_t *values, int64_t n
     Share *share = buffers.share;
     for (int64_t c = 0; c < n_classes; c++) share[c] = (Share){0, 0, 0.0};
     if (n_classes == 2) {
-        double sums[2][WIDTH] = {{0.0}};
-#ifdef CW_AVX512
-        if (one_pass) end_two(&pass, run, buffers.twice, share + 1, sums);
-        else
-#endif
-        {
-            spread_runs(value, seen, run, buffers.twice);
-            add_two(value, buffers.twice, buffers.label, seen, share + 1, sums, wide);
-        }
+        end_two(&pass, run, buffers.twice, share + 1);
         for (int64_t i = 0; i < WIDTH; i++) {
-            share[0].sum += sums[0][i];
-            share[1].sum += sums[1][i];
+            share[0].sum += pass.sums[0][i];
+            share[1].sum += pass.sums[1][i];
         }
         share[0].detected = seen - share[1].detected;
         share[0].rank2 = seen * (seen + 1) + 2 * zeros * (seen - negative) - share[1].rank2;
