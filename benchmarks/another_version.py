@@ -6,6 +6,8 @@ Imports nothing of this repository. In BODY (JSON) the list ``["dense genes"]`` 
 express. Without the harness it prints CPU seconds a time, and the fewest.
 """
 
+# ruff: noqa: PLC0415 - only the other version's Python imports the package
+
 import json
 import sys
 import time
