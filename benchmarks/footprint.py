@@ -28,7 +28,7 @@ OLD = os.environ.get("BENCH_OLD_PYTHON", "")
 """The Python of an environment with another version of cellworker, to be measured beside this one."""
 OLD_NAME = os.environ.get("BENCH_OLD_NAME", "another version")
 """What that version is called in the results."""
-SAMPLE_S = 0.02
+SAMPLE_S = 0.1
 
 
 def run(*, quick: bool, only: str = "") -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.experiment.test_store import SLOW, dense_of, draft_of, same_bits, sparse, written
 
+from cellworker.analysis.statistics.gene_sorter import GeneSorter
 from cellworker.analysis.statistics.levels import MAX_LEVELS, Levels, ToldValues, find_levels
-from cellworker.analysis.statistics.sorting import GeneSorter
 from cellworker.analysis.statistics.sums import group_sums
 
 
@@ -164,3 +164,26 @@ def test_other_tools_read_narrow_numbers_of_genes(tmp_path):
         assert file["layers/counts/indices"][:].tolist() == [0, 2, 1, 2]
         assert file["layers/counts/indices"].dtype == np.uint16
         assert file["X"].attrs["encoding-type"] == "csc_matrix"
+
+
+@pytest.mark.parametrize("largest", [200, 60_000, 100_000, None])
+@pytest.mark.parametrize("n_genes", [40, 65_540])
+def test_a_store_is_the_same_whether_its_matrix_is_sorted_at_once_or_in_ranges(tmp_path, monkeypatch, largest, n_genes):
+    """The ranges hold genes and counts as narrow as the store does; without counts they hold values."""
+    from cellworker.experiment.store import sorted_side
+
+    random = np.random.default_rng(6)
+    counts = np.zeros((60, n_genes), np.float32)
+    places = random.random((60, 40)) < 0.4
+    counts[:, -40:][places] = random.integers(1, largest or 50, int(places.sum()))
+    values = np.log1p(counts * random.uniform(0.5, 3, (60, 1)).astype(np.float32))
+    draft = draft_of(values, counts=None if largest is None else sparse(counts))
+    written(tmp_path / "whole.h5ad", draft)
+    monkeypatch.setattr(sorted_side, "_RESIDENT", 0)
+    monkeypatch.setattr(sorted_side, "_SHELF", 70)
+    monkeypatch.setattr(sorted_side, "_SPLIT_ROWS", 33)
+    monkeypatch.setattr(sorted_side, "_PIECE", 9)
+    experiment = written(tmp_path / "ranges.h5ad", draft)
+    assert (tmp_path / "whole.h5ad").read_bytes() == (tmp_path / "ranges.h5ad").read_bytes()
+    for gene in range(n_genes - 40, n_genes):
+        assert same_bits(experiment.data.dense(gene), values[:, gene])

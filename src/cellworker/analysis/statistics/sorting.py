@@ -1,10 +1,11 @@
-"""Compressed sparse rows: checks, orders, transposes and sorts them by value, in blocks that any thread may process.
+"""Compressed sparse rows: checks, orders and splits them, in blocks that any thread may process.
 
 The kernels release the interpreter lock, so plain threads run them in parallel. The output depends neither on the split
 of the work nor on the number of threads.
 """
 
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +17,13 @@ from cellworker.native import address, kernel
 
 __all__ = [
     "Compressed",
-    "GeneSorter",
     "Packed",
     "RowConverter",
     "RowSplitter",
     "RowSummary",
+    "check_rows",
     "column_address",
+    "paged",
     "scan_rows",
 ]
 
@@ -94,7 +96,7 @@ class RowSummary:
         return self.kept == self.stored and self.unsorted_rows == 0
 
 
-def _buffer(size: int, dtype: DTypeLike) -> NDArray[Any]:
+def paged(size: int, dtype: DTypeLike) -> NDArray[Any]:
     """Return an array in pages of its own, which go back to the system as soon as the array is freed.
 
     malloc keeps freed memory per thread, so its buffers would exist twice.
@@ -102,10 +104,20 @@ def _buffer(size: int, dtype: DTypeLike) -> NDArray[Any]:
     if not size:
         return np.empty(0, dtype)
     pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype)
 
 
-def _check(matrix: Packed, start: int, stop: int) -> None:
+def check_rows(matrix: Packed, start: int, stop: int) -> None:
+    """Refuse rows that a matrix does not have, and arrays of different lengths.
+
+    Raises
+    ------
+    ValueError
+        With the figures.
+    """
     indptr, columns, values = matrix
     if not 0 <= start <= stop < len(indptr) or len(columns) != len(values):
         message = f"rows {start} to {stop} of {len(indptr) - 1}; {len(columns)} columns, {len(values)} values"
@@ -132,7 +144,7 @@ def scan_rows(
     per_column
         Adds the number of non-zeros of each column: int64 ``(n_columns,)``.
     """
-    _check(matrix, start, stop)
+    check_rows(matrix, start, stop)
     indptr, columns, values = matrix
     if len(kept) != stop - start or (per_column is not None and len(per_column) != n_columns):
         raise ValueError("kept and per_column do not fit the rows and columns")
@@ -201,13 +213,13 @@ class RowConverter:
         ValueError
             If a row names a column twice; the argument is the row's number.
         """
-        _check(self._matrix, start, stop)
+        check_rows(self._matrix, start, stop)
         indptr, columns, values = self._matrix
         bounds = self._bounds[start : stop + 1] - self._bounds[start]
         size = int(bounds[-1])
         longest = int(np.diff(indptr[start : stop + 1]).max(initial=0))
         if len(self._columns) < size + 1:
-            self._columns, self._values = _buffer(size + 1, np.int32), _buffer(size + 1, np.float32)
+            self._columns, self._values = paged(size + 1, np.int32), paged(size + 1, np.float32)
         if self._scratch.shape[1] < longest:
             self._scratch = np.empty((2, longest), np.uint64)
         row = kernel("cw_convert_rows")(
@@ -240,15 +252,18 @@ class RowSplitter:
 
     def __init__(self, edges: NDArray[np.int32]) -> None:
         self._edges = edges
-        self._columns = np.empty(0, np.int32)
-        self._values = np.empty(0, np.float32)
+        self._columns: NDArray[Any] = np.empty(0, np.int32)
+        self._values: NDArray[Any] = np.empty(0, np.float32)
 
     def split(
-        self, matrix: Compressed, start: int, stop: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        self, matrix: tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]], start: int, stop: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[Any], NDArray[Any]]:
         """Return the slices of rows ``start`` to ``stop``, part after part and in each part row after row.
 
-        Columns ascend within a row.
+        Parameters
+        ----------
+        matrix
+            Its bounds; int32 or uint16 columns, which ascend within a row; and values of any type.
 
         Returns
         -------
@@ -257,134 +272,35 @@ class RowSplitter:
         bounds
             int64 ``(n_parts + 1,)``: where the parts are in `columns` and `values`.
         columns, values
-            Valid until the next call.
+            Of the same types; valid until the next call.
         """
-        _check(matrix, start, stop)
+        check_rows(matrix, start, stop)
         indptr, columns, values = matrix
         n_parts = len(self._edges) - 1
         size = int(indptr[stop] - indptr[start])
-        if len(self._columns) < size:
-            self._columns, self._values = _buffer(size, np.int32), _buffer(size, np.float32)
+        before = self._columns, self._values
+        if len(self._columns) < size or (before[0].dtype, before[1].dtype) != (columns.dtype, values.dtype):
+            self._columns, self._values = paged(size, columns.dtype), paged(size, values.dtype)
         lengths = np.empty((n_parts, stop - start), np.int32)
         bounds = np.empty(n_parts + 1, np.int64)
         kernel("cw_split_rows")(
             address(indptr, np.int64),
             start,
             stop,
-            address(columns, np.int32),
-            address(values, np.float32),
+            *column_address(columns),
+            address(values, values.dtype),
+            values.itemsize,
             address(self._edges, np.int32),
             n_parts,
             address(lengths, np.int32, writable=True),
             address(bounds, np.int64, writable=True),
-            address(self._columns, np.int32, writable=True),
-            address(self._values, np.float32, writable=True),
+            address(self._columns, columns.dtype, writable=True),
+            address(self._values, values.dtype, writable=True),
         )
         return lengths, bounds, self._columns[:size], self._values[:size]
-
-
-class GeneSorter:
-    """Turns cell-major rows into gene-major runs in ascending order of value.
-
-    After `seek` it goes through the genes in order and remembers its place in every cell, so it reads each entry once.
-    One per thread; its buffers are used again.
-
-    Parameters
-    ----------
-    matrix
-        The matrix, cell after cell; genes ascend within a cell.
-    bounds
-        int64 ``(n_genes + 1,)``: where each gene's entries go, the cumulative number of entries per gene.
-    """
-
-    def __init__(self, matrix: Packed, bounds: NDArray[np.int64]) -> None:
-        indptr = matrix[0]
-        _check(matrix, 0, len(indptr) - 1)
-        self._matrix = matrix
-        self._bounds = bounds
-        self._gene = 0
-        self._cursor = np.zeros(len(indptr) - 1, np.int32)  # a row has no more entries than genes
-        self._entries = np.empty(0, np.uint64)
-        self._cells = np.empty(0, np.int32)
-        self._values = np.empty(0, np.float32)
-        self._scratch = np.empty(0, np.uint64)
-
-    def seek(self, gene: int) -> None:
-        """Go to the beginning of a gene."""
-        indptr, genes, _ = self._matrix
-        if not 0 <= gene < len(self._bounds):
-            raise ValueError(gene)
-        self._gene = gene
-        kernel("cw_seek_column")(
-            address(indptr, np.int64),
-            len(self._cursor),
-            *column_address(genes),
-            gene,
-            address(self._cursor, np.int32, writable=True),
-        )
-
-    def until(self, last: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return the cells and values of the genes up to `last`, each gene's values ascending, ties by cell, NaN last.
-
-        The arrays are valid until the next call.
-        """
-        indptr, genes, values = self._matrix
-        first, self._gene = self._gene, last
-        if not first <= last < len(self._bounds):
-            raise ValueError(last)
-        bounds = self._bounds[first : last + 1] - self._bounds[first]
-        size = int(bounds[-1])
-        longest = int(np.diff(bounds).max(initial=0))
-        if len(self._entries) < size:
-            # Free the old buffers first: both together would be the largest part of an opening's memory.
-            self._entries, self._cells, self._values = (
-                np.empty(0, np.uint64),
-                np.empty(0, np.int32),
-                np.empty(0, np.float32),
-            )
-            length = size + (size >> 6)  # spare capacity: the next blocks are hardly longer
-            self._entries, self._cells = _buffer(length, np.uint64), _buffer(length, np.int32)
-            self._values = _buffer(length, np.float32)
-        if len(self._scratch) < longest:
-            self._scratch = np.empty(longest, np.uint64)
-        slots = bounds[:-1].copy()
-        lost = kernel("cw_gather_genes")(
-            address(indptr, np.int64),
-            len(self._cursor),
-            *column_address(genes),
-            *_values(values),
-            first,
-            last,
-            address(self._cursor, np.int32, writable=True),
-            address(slots, np.int64, writable=True),
-            size,
-            address(self._entries, np.uint64, writable=True),
-        )
-        if lost or not np.array_equal(slots, bounds[1:]):
-            raise ValueError("the entries per gene are not what they were when they were counted")
-        kernel("cw_sort_genes")(
-            address(bounds, np.int64),
-            last - first,
-            address(self._entries, np.uint64, writable=True),
-            address(self._scratch, np.uint64, writable=True),
-            address(self._cells, np.int32, writable=True),
-            address(self._values, np.float32, writable=True),
-        )
-        return self._cells[:size], self._values[:size]
 
 
 def column_address(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
     """Return the address of column numbers, and the bytes of each."""
     narrow = columns.dtype == np.uint16
     return address(columns, np.uint16 if narrow else np.int32), 2 if narrow else 4
-
-
-def _values(values: NDArray[np.float32] | ToldValues) -> tuple[int | None, ...]:
-    """Return the address of the values, or of the counts that stand for them with their width and levels."""
-    if not isinstance(values, ToldValues):
-        return address(values, np.float32), 0, None, None, None, 0
-    levels, kind = values.levels, values.counts.dtype
-    return (
-        address(values.counts, kind), kind.itemsize, address(levels.first, np.int64), address(levels.counts, kind),
-        address(levels.values, np.float32), len(levels.values),
-    )  # fmt: skip

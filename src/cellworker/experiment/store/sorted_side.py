@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, Packed, RowSplitter
+from cellworker.analysis.statistics.gene_sorter import GeneSorter
+from cellworker.analysis.statistics.levels import ToldValues
+from cellworker.analysis.statistics.sorting import Packed, RowSplitter
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.levels import by_cell, by_cell_name
@@ -23,7 +25,8 @@ BUFFER_BYTES = 1 << 26
 # budget.
 _MIN_BLOCK = 1 << 21
 _ENTRIES_PER_CELL = 48
-_BYTES_PER_ENTRY = 16
+_BYTES_PER_ENTRY = 8
+_PIECE = 1 << 16  # entries that are sorted and written at a time: they stay in the caches
 
 # Every block reads all cells: larger matrices (in bytes of genes, and of counts or values), which may not stay in
 # memory, are split first.
@@ -31,11 +34,12 @@ _RESIDENT = 1 << 31
 _SHELF = 1 << 25
 _SPLIT_ROWS = 1 << 22
 _SPLIT_COST = 2
+_ALIGNED = 8  # bytes: NumPy and the kernels take no number at an odd place
 
 
 def temporary_bytes(nnz: int, entry_bytes: int) -> int:
     """Estimate the bytes of the temporary file of `write_sorted` for a number of values, of so many bytes each."""
-    return 8 * nnz if nnz * entry_bytes > _RESIDENT else 0
+    return entry_bytes * nnz if nnz * entry_bytes > _RESIDENT else 0
 
 
 def split_work(nnz: int, entry_bytes: int) -> int:
@@ -66,7 +70,7 @@ def write_sorted(
     file
         The store's file, which already holds the cell-major side.
     folder
-        Folder for a temporary file of the same size; used when the matrix is large.
+        Folder for a temporary file as large as the cell-major side; used when the matrix is large.
     per_gene
         int64 ``(n_genes,)`` non-zeros of each gene.
     buffer_bytes
@@ -94,10 +98,13 @@ def write_sorted(
             def work(strip: list[tuple[int, int]]) -> None:
                 sorter.seek(strip[0][0])
                 for start, stop in strip:
-                    cells, ordered = sorter.until(stop)
-                    file.put(at_cells + int(bounds[start]) * 4, cells)
-                    file.put(at_values + int(bounds[start]) * 4, ordered)
-                    meter.add("sorting", 4 * len(cells))
+                    sorter.gather(stop)
+                    for begin, end in cut(bounds[start : stop + 1], _PIECE):
+                        cells, ordered = sorter.sort(start + begin, start + end)
+                        at = int(bounds[start + begin])
+                        file.put(at_cells + at * 4, cells)
+                        file.put(at_values + at * 4, ordered)
+                        meter.add("sorting", 4 * len(cells))
 
             return work
 
@@ -112,40 +119,43 @@ def write_sorted(
 
 def _shelves(
     matrix: Packed, bounds: NDArray[np.int64], folder: Path, meter: Meter
-) -> Iterator[tuple[Compressed, int, int]]:
+) -> Iterator[tuple[Packed, int, int]]:
     """Split a matrix into ranges of genes, so that the disk is read once and written once.
 
-    Yields each range as a matrix of all cells, with its first and last gene.
+    Yields each range as a matrix of all cells, packed as the whole is, with its first and last gene.
     """
-    indptr, genes, stored = matrix
-    n_cells, nnz = len(indptr) - 1, len(genes)
+    indptr, genes, values = matrix
+    stored = values.counts if isinstance(values, ToldValues) else values
+    n_cells, nnz, gene_bytes, value_bytes = len(indptr) - 1, len(genes), genes.itemsize, stored.itemsize
     ranges = cut(bounds, _SHELF)
     edges = np.array([first for first, _ in ranges] + [len(bounds) - 1], np.int32)
     with tempfile.TemporaryFile(dir=folder) as spool:
         spooled = StoreFile(spool.fileno())
         splitter = RowSplitter(edges)
         filled = bounds[edges[:-1]].copy()
-        at_values, at_lengths = 4 * nnz, 8 * nnz
+        at_values = -(-gene_bytes * nnz // _ALIGNED) * _ALIGNED
+        at_lengths = -(-(at_values + value_bytes * nnz) // _ALIGNED) * _ALIGNED
         for start, stop in cut(indptr, _SPLIT_ROWS):
             entries = slice(int(indptr[start]), int(indptr[stop]))
-            rows = indptr[start : stop + 1] - indptr[start], genes[entries].astype(np.int32), stored[entries]
-            lengths, parts, columns, values = splitter.split(rows, 0, stop - start)
+            rows = indptr[start : stop + 1] - indptr[start], genes[entries], stored[entries]
+            lengths, parts, columns, kept = splitter.split(rows, 0, stop - start)
             for shelf in range(len(ranges)):
                 part = slice(int(parts[shelf]), int(parts[shelf + 1]))
-                spooled.put(4 * int(filled[shelf]), columns[part])
-                spooled.put(at_values + 4 * int(filled[shelf]), values[part])
+                spooled.put(gene_bytes * int(filled[shelf]), columns[part])
+                spooled.put(at_values + value_bytes * int(filled[shelf]), kept[part])
                 spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
             filled += np.diff(parts)
             meter.add("splitting", _SPLIT_COST * (entries.stop - entries.start))
-        del splitter, rows, columns, values  # and the buffers under them
+        del splitter, rows, columns, kept  # and the buffers under them
         pages = mmap.mmap(spool.fileno(), 0)
         for shelf, (first, last) in enumerate(ranges):
             begin, size = int(bounds[first]), int(bounds[last] - bounds[first])
             shelf_bounds = np.zeros(n_cells + 1, np.int64)
             lengths = np.frombuffer(pages, np.int32, n_cells, at_lengths + 4 * shelf * n_cells)
             np.cumsum(lengths, out=shelf_bounds[1:])
-            columns = np.frombuffer(pages, np.int32, size, 4 * begin)
-            values = np.frombuffer(pages, np.float32, size, at_values + 4 * begin)
-            yield (shelf_bounds, columns, values), first, last
-            for at in (0, at_values):
-                give_back(pages, at + 4 * begin, at + 4 * (begin + size))
+            columns = np.frombuffer(pages, genes.dtype, size, gene_bytes * begin)
+            own = np.frombuffer(pages, stored.dtype, size, at_values + value_bytes * begin)
+            told = ToldValues(shelf_bounds, own, values.levels) if isinstance(values, ToldValues) else own
+            yield (shelf_bounds, columns, told), first, last
+            for at, width in ((0, gene_bytes), (at_values, value_bytes)):
+                give_back(pages, at + width * begin, at + width * (begin + size))

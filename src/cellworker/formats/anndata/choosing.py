@@ -24,9 +24,10 @@ import numpy as np
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.tree import TreeGroup
-from cellworker.formats.anndata.elements import Table, UnreadMatrix, is_array, is_group, matrix_of
+from cellworker.formats.anndata.elements import Table, is_array, is_group
 from cellworker.formats.anndata.layer_names import Use, hint_of, is_scaled_name, rank_of
 from cellworker.formats.anndata.looking import sample_of
+from cellworker.formats.anndata.matrices import UnreadMatrix, matrix_of
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_for
 from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces, gather_with_base

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import cut
 from cellworker.formats.anndata.containers.tree import Array, row_pieces
-from cellworker.formats.anndata.elements import UnreadMatrix, bounds_of, is_array, is_group, values_of
+from cellworker.formats.anndata.elements import is_array, is_group
+from cellworker.formats.anndata.matrices import UnreadMatrix, bounds_of, values_of
 from cellworker.formats.common.matrices.exact_values import single
 from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces
 from cellworker.formats.common.scratch import Scratch

@@ -19,19 +19,11 @@ from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, 
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, doubles_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, ChosenMatrix, choose, judged, sources_of
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
-from cellworker.formats.anndata.elements import (
-    Table,
-    UnreadMatrix,
-    is_array,
-    is_group,
-    matrix_of,
-    members,
-    table_of,
-    text_of,
-)
+from cellworker.formats.anndata.elements import Table, is_array, is_group, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.looking import count_of, pieces_of
 from cellworker.formats.anndata.marks import is_marked
+from cellworker.formats.anndata.matrices import UnreadMatrix, matrix_of
 from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.tissue import read_tissue
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
@@ -180,7 +172,7 @@ class _Reading:
 
     def __init__(self, findings: Findings, scratch: Scratch, progress: Progress, numbers: int) -> None:
         self._findings, self._scratch, self._progress, self._numbers = findings, scratch, progress, numbers
-        self._read: dict[str, SparseDraft] = {}
+        self._read: dict[str, tuple[UnreadMatrix, SparseDraft]] = {}
 
     def settle(
         self,
@@ -197,7 +189,7 @@ class _Reading:
                 return choose_again(sources, self._findings)
             for number, source in enumerate(unread):
                 matrix = self._whole(source, number / len(unread), 1 / len(unread))
-                self._read[source.field] = matrix
+                self._read[source.field] = source.matrix, matrix
                 # A complete sample needs no scan.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
 
@@ -206,8 +198,8 @@ class _Reading:
         sizes = {source.field: count_of(source.matrix, source.evidence) for source in choice.served}
         last = choice.served[-1]  # the data, else the counts
         counts = sizes[choice.counts.field] if choice.counts is not None else 0
-        turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
-        return Figures(*last.matrix.shape, sizes[last.field], counts, turned, self._numbers)
+        mapped = sum(sizes[source.field] for source in choice.served if source.matrix.is_mapped)
+        return Figures(*last.matrix.shape, sizes[last.field], counts, mapped, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge unserved matrices, so far judged by a sample, by all values; return whether there were any."""
@@ -236,9 +228,9 @@ class _Reading:
     def matrices(self, choice: Choice) -> tuple[SparseDraft | None, SparseDraft]:
         """Return counts and log-normalised values of the served genes."""
         read = {
-            source.field: self._read[source.field]
+            source.field: self._read[source.field][1]
             if source.frame == choice.frame
-            else self._placed(source, self._read[source.field])
+            else self._placed(source, self._read[source.field][1])
             for source in choice.served
         }
         counts = read[choice.counts.field] if choice.counts is not None else None

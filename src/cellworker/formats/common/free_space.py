@@ -33,8 +33,8 @@ class Figures:
     data, counts
         Stored values of the matrix that log-normalised values come from, and of the counts beside it; 0 where there
         are none.
-    turned
-        Number of these values that are stored by gene, and are transposed.
+    mapped
+        Number of these values that are used where they lie in the file.
     numbers
         Other numbers for each cell: dimensions of reductions, columns of metadata.
     """
@@ -43,7 +43,7 @@ class Figures:
     genes: int
     data: int
     counts: int = 0
-    turned: int = 0
+    mapped: int = 0
     numbers: int = 0
 
     @property
@@ -58,8 +58,8 @@ class Figures:
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes of temporary files: index arrays and values, of a transposed matrix twice."""
-        return 8 * self.data + 4 * self.counts + 8 * self.turned
+        """Bytes of temporary files: index arrays and values that are copied."""
+        return 8 * self.data + 4 * (self.counts - self.mapped)
 
     @property
     def memory_bytes(self) -> int:

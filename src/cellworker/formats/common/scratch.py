@@ -15,12 +15,14 @@ from cellworker.experiment.store.spent_pages import give_back as give_back_pages
 from cellworker.formats.common.free_space import Figures
 from cellworker.formats.common.write_limit import WriteLimit
 
-__all__ = ["Scratch", "give_back", "is_spooled", "spooled"]
+__all__ = ["Scratch", "fill", "give_back", "is_spooled", "spooled"]
 
 _IN_MEMORY = 8 << 20
 
 _TEMPORARY: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """Maps of temporary files, which only the arrays in them use."""
+_DESCRIPTORS: "weakref.WeakKeyDictionary[Any, int]" = weakref.WeakKeyDictionary()
+"""The open files under some of these maps, as long as they exist."""
 
 
 class Scratch:
@@ -70,6 +72,9 @@ class Scratch:
                 )
                 raise WorkerError(ErrorCode.DISK_FULL, message) from error
             made = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+            pages, descriptor = _map_of(made), os.dup(file.fileno())
+            _DESCRIPTORS[pages] = descriptor
+            weakref.finalize(pages, os.close, descriptor)
         # The file's space is freed with the array's last reference.
         Path(file.name).unlink()
         return spooled(made)
@@ -79,6 +84,29 @@ def spooled(array: "np.memmap[Any, Any]") -> "np.memmap[Any, Any]":
     """Note that an array lies in a temporary file of its own, whose pages `give_back` may free; returns it."""
     _TEMPORARY.add(_map_of(array))
     return array
+
+
+def fill(array: NDArray[Any], start: int, piece: NDArray[Any]) -> None:
+    """Write a piece of a one-dimensional array of `Scratch`.
+
+    Through the file where it lies in one: before the first write to a page of a map the system clears the page, which
+    takes longer than the write.
+
+    Parameters
+    ----------
+    start
+        The place of the piece's first element.
+    """
+    pages = _map_of(array)
+    descriptor = _DESCRIPTORS.get(pages) if pages is not None else None
+    if pages is None or descriptor is None or array[start : start + len(piece)].shape != piece.shape:
+        array[start : start + len(piece)] = piece
+        return
+    left = np.ascontiguousarray(piece, array.dtype).data.cast("B") if len(piece) else memoryview(b"")
+    at = array.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data + start * array.itemsize
+    while left:
+        written = os.pwrite(descriptor, left[: 1 << 30], at)
+        left, at = left[written:], at + written
 
 
 def give_back(part: NDArray[Any]) -> None:

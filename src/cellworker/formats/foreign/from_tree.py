@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Final
 
-from cellworker.formats.anndata.elements import UnreadMatrix, matrix_of, table_of
+from cellworker.formats.anndata.elements import table_of
 from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.anndata.looking import sample_of
+from cellworker.formats.anndata.matrices import UnreadMatrix, matrix_of
 from cellworker.formats.common.ledger import Conversion, Ledger
 from cellworker.formats.common.matrices.value_evidence import gather_with_base
 from cellworker.formats.common.matrices.value_kinds import decide

@@ -29,8 +29,10 @@ from cellworker.formats.anndata.containers.memory import (
     table_group,
 )
 from cellworker.formats.anndata.containers.tree import TreeGroup
-from cellworker.formats.anndata.elements import is_array, is_group, members, nonzeros_of, text_of, turned
+from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
 from cellworker.formats.anndata.inventory import attributes_of, elements_of
+from cellworker.formats.anndata.matrices import nonzeros_of
+from cellworker.formats.anndata.turning import turned
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.common.matrices.exact_values import single
 from cellworker.formats.common.scratch import Scratch

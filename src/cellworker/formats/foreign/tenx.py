@@ -12,8 +12,9 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.hdf5 import open_hdf5
 from cellworker.formats.anndata.containers.memory import MemoryGroup
 from cellworker.formats.anndata.containers.tree import TreeGroup
-from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, text_of
+from cellworker.formats.anndata.elements import is_array, is_group, text_of
 from cellworker.formats.anndata.inventory import attributes_of, elements_of
+from cellworker.formats.anndata.matrices import matrix_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.foreign.features import GENOME, TYPES, only_genes
 from cellworker.formats.foreign.root_attributes import keep_root_attributes

@@ -125,7 +125,7 @@ def load(
     writing = WriteLimit(size, max_ratio, max_bytes, free)
     if alone:
         writing.hold(is_all=kind is FileKind.ANNDATA or kind.name in FOREIGN - {"MATRIX_MARKET"})
-    how = _How(folder, findings, max_bytes, threads, wanted, writing, course)
+    how = _How(folder, findings, max_bytes, threads, wanted, writing, course, alone)
     with heard(course.passing):
         if kind is FileKind.ANNDATA:
             draft, key = _anndata(Path(source), how)
@@ -189,6 +189,7 @@ class _How:
     wanted: MatrixChoice
     writing: WriteLimit
     course: "_Course"
+    alone: bool
 
 
 class _Course:
@@ -268,7 +269,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
     hashes = FolderHash()
     with (
         ThreadPoolExecutor(1, "hash") as background,
-        open_anndata(source, how.max_bytes, how.threads, hashes) as root,
+        open_anndata(source, how.max_bytes, how.threads, hashes, maps=how.alone) as root,
     ):
         is_folder = source.is_dir()
         key = background.submit(content_hash, source) if not is_folder else None

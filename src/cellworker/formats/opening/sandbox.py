@@ -163,6 +163,12 @@ def _judge(reply: _Reply | None, status: int | None, memory_bytes: int, timeout_
             "The system ended the process that read the file, most likely because the machine's memory ran out: "
             "use a machine with more memory, or lower LOAD_MEMORY_GB to be told earlier.",
         )
+    if status == -signal.SIGBUS:
+        raise WorkerError(
+            ErrorCode.EXPERIMENT_OUT_OF_DATE,
+            "The file became shorter while it was being read, or its disk cannot be read: "
+            "open it again when it is complete.",
+        )
     if status is not None and status < 0:
         raise WorkerError(
             ErrorCode.EXPERIMENT_UNREADABLE,

@@ -19,6 +19,7 @@ from typing import Any, Final
 from cellworker.analysis.one_blas_thread import started_with_one
 from cellworker.confinement import confine_reader
 from cellworker.errors import WorkerError
+from cellworker.native.heap import keep_freed_memory
 
 __all__ = ["main"]
 
@@ -43,6 +44,7 @@ def main(**made_by: int) -> None:
     if made_by:
         _be_as_if_started(order)
     started_with_one()  # by its environment (`reader_processes`)
+    keep_freed_memory()
     replies: int = order["replies"]
     _die_with_parent(order["parent"], order["life"])
     _limit(order["memory_bytes"], order["cpu_s"], order["max_file_bytes"])

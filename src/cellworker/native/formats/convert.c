@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "dispatch.h"
 #include "radix.h"
 
 enum { NO_PROBLEM = 0, BAD_INDPTR = 1, BAD_COLUMN = 2, TOO_LONG = 3, INFINITE = 0x7F800000 };
@@ -15,11 +16,9 @@ struct RowSummary {
 
 static inline int32_t ordered(int32_t raw) { return raw ^ ((raw >> 31) & 0x7FFFFFFF); }
 
-/* Check rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `nonzeros`
-   (from index 0) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the first row that
-   breaks a rule. */
-void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values,
-                  int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column, RowSummary *out) {
+INLINE void check_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
+                       const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column,
+                       RowSummary *out) {
     RowSummary s = {0};
     s.largest = INT32_MIN;
     s.smallest = INT32_MAX;
@@ -32,19 +31,19 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
             break;
         }
         const int64_t n = end - begin;
-        const int32_t *c = columns + begin;
+        const int32_t *c = columns ? columns + begin : NULL;
         const int32_t *v = values + begin;
-        int32_t lowest = 0, highest = 0, descents = 0;
-        for (int64_t i = 0; i < n; i++) {
-            lowest = c[i] < lowest ? c[i] : lowest;
-            highest = c[i] > highest ? c[i] : highest;
+        int32_t descents = 0;
+        if (columns) {
+            uint32_t highest = 0; /* as an unsigned number a negative column is a large one */
+            for (int64_t i = 0; i < n; i++) highest = (uint32_t)c[i] > highest ? (uint32_t)c[i] : highest;
+            if (n && highest >= (uint32_t)n_columns) {
+                s.problem = BAD_COLUMN;
+                s.problem_row = row;
+                break;
+            }
+            for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
         }
-        if (lowest < 0 || (n && highest >= n_columns)) {
-            s.problem = BAD_COLUMN;
-            s.problem_row = row;
-            break;
-        }
-        for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
         /* All comparisons are on the bits, as integers: the compiler does not vectorise comparisons of floats. */
         int32_t nonzero = 0, nan = 0, infinite = 0, negative = 0, fractional = 0, largest = s.largest,
                 smallest = s.smallest;
@@ -98,6 +97,42 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
         }
     }
     *out = s;
+}
+
+typedef void CheckRows(const int64_t *, int64_t, int64_t, const int32_t *, const int32_t *, int64_t, int32_t, int64_t *,
+                       int64_t *, RowSummary *);
+
+static void check_rows_anywhere(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
+                                const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *nonzeros,
+                                int64_t *per_column, RowSummary *out) {
+    check_rows(indptr, start, stop, columns, values, nnz, n_columns, nonzeros, per_column, out);
+}
+
+#ifdef CW_AVX2
+CW_AVX2 static void check_rows_avx2(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
+                                    const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *nonzeros,
+                                    int64_t *per_column, RowSummary *out) {
+    check_rows(indptr, start, stop, columns, values, nnz, n_columns, nonzeros, per_column, out);
+}
+
+CW_AVX512 static void check_rows_avx512(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
+                                        const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *nonzeros,
+                                        int64_t *per_column, RowSummary *out) {
+    check_rows(indptr, start, stop, columns, values, nnz, n_columns, nonzeros, per_column, out);
+}
+#endif
+
+/* Check rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `nonzeros`
+   (from index 0) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the first row that
+   breaks a rule. Without `columns` only values are looked at: they belong to rows that were checked before. */
+void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values,
+                  int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column, RowSummary *out) {
+    CheckRows *run = check_rows_anywhere;
+#ifdef CW_AVX2
+    if (cw_has_avx2()) run = check_rows_avx2;
+    if (cw_has_avx512()) run = check_rows_avx512;
+#endif
+    run(indptr, start, stop, columns, values, nnz, n_columns, nonzeros, per_column, out);
 }
 
 /* Rewrite rows [start, stop) that passed cw_scan_rows: without zeros, columns ascending. `bounds` (stop - start + 1)

@@ -52,16 +52,14 @@ static inline __attribute__((always_inline)) double added(const double *x, int64
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-/* NaN and infinite values count as 0. */
+/* NaN and infinite values count as 0. The bits go through an array: the compiler vectorises both loops, but not one. */
 static inline __attribute__((always_inline)) void finite_only(const float *values, int64_t n, double *out) {
-    for (int64_t j = 0; j < n; j++) {
-        int32_t bits;
-        memcpy(&bits, values + j, sizeof bits);
-        bits = (bits & 0x7FFFFFFF) < 0x7F800000 ? bits : 0;
-        float truncated;
-        memcpy(&truncated, &bits, sizeof truncated);
-        out[j] = (double)truncated;
-    }
+    int32_t bits[SOME];
+    float finite[SOME];
+    memcpy(bits, values, (size_t)n * sizeof *bits);
+    for (int64_t j = 0; j < n; j++) bits[j] &= -((bits[j] & 0x7FFFFFFF) < 0x7F800000);
+    memcpy(finite, bits, (size_t)n * sizeof *bits);
+    for (int64_t j = 0; j < n; j++) out[j] = (double)finite[j];
 }
 
 /* The float that has this place in the order of all floats. */
@@ -179,9 +177,14 @@ static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, co
 }
 
 #ifdef CW_AVX2
-/* The same arithmetic, four doubles at a time. */
+/* The same arithmetic, four or eight doubles at a time. */
 CW_AVX2 static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
                               int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
+    look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
+}
+
+CW_AVX512 static void look_avx512(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                                  int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 #endif
@@ -194,6 +197,7 @@ void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const flo
     Look *run = look_anywhere;
 #ifdef CW_AVX2
     if (cw_has_avx2()) run = look_avx2;
+    if (cw_has_avx512()) run = look_avx512;
 #endif
     run(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }

@@ -128,9 +128,9 @@ EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const voi
                                const void *values, int32_t narrow, const int64_t *level_first, const void *level_counts,
                                const float *level_values, int64_t n_levels, int32_t first, int32_t last,
                                int32_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out);
-EXPORT void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
-                          const float *values, const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds,
-                          int32_t *out_columns, float *out_values);
+EXPORT void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const void *columns, int32_t width,
+                          const void *values, int32_t value_bytes, const int32_t *edges, int64_t n_parts,
+                          int32_t *lengths, int64_t *bounds, void *out_columns, void *out_values);
 
 /* ---- graphs: neighbours, networks and their clusters ---- */
 
@@ -320,8 +320,9 @@ EXPORT void cw_lay_entries(const int32_t *rows, const int32_t *columns, const fl
                            int32_t *columns_out, float *values_out);
 
 /* columns_to_rows.c */
-EXPORT void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,
-                                 const float *values, int64_t *filled, int32_t *columns_out, float *values_out);
+EXPORT int64_t cw_scatter_columns(const int64_t *indptr, int64_t n_columns, int64_t start, int64_t stop,
+                                  const int32_t *rows, const float *values, int64_t n_rows, const int64_t *ends,
+                                  int64_t *filled, int32_t *columns_out, float *values_out);
 
 /* normalise.c */
 EXPORT int64_t cw_scale_rows(const int64_t *indptr, int64_t n_rows, double total, double *values);

@@ -48,10 +48,16 @@ static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const
     for (int64_t cell = 0; cell < n_cells; cell++) {
         if (cell + AHEAD < n_cells) {
             const int64_t later = indptr[cell + AHEAD] + cursor[cell + AHEAD];
-            __builtin_prefetch((const char *)genes + later * width);
+            const char *gene = (const char *)genes + later * width;
+            __builtin_prefetch(gene);
+            __builtin_prefetch(gene + 48);
             __builtin_prefetch((const char *)values + later * (narrow ? narrow : 4));
-            if (narrow) __builtin_prefetch((const char *)levels->counts + levels->first[cell + AHEAD] * narrow);
-            if (narrow) __builtin_prefetch(levels->values + levels->first[cell + AHEAD]);
+            if (narrow) {
+                const int64_t level = levels->first[cell + AHEAD];
+                __builtin_prefetch((const char *)levels->counts + level * narrow);
+                __builtin_prefetch(levels->values + level);
+                __builtin_prefetch(levels->values + level + 15);
+            }
         }
         const int64_t end = indptr[cell + 1];
         int64_t i = indptr[cell] + cursor[cell];
@@ -101,11 +107,9 @@ int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *gene
     return -1;
 }
 
-/* Split rows [start, stop) at the columns `edges` (n_parts + 1, from 0 to the width). The output holds part after part,
-   and in a part each row's slice; `lengths` (n_parts x rows) and `bounds` (n_parts + 1) tell where the slices are. */
-void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
-                   const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds, int32_t *out_columns,
-                   float *out_values) {
+static inline void split_rows(const int64_t *indptr, int64_t start, int64_t stop, const void *columns, int32_t width,
+                              const void *values, int32_t value_bytes, const int32_t *edges, int64_t n_parts,
+                              int32_t *lengths, int64_t *bounds, void *out_columns, void *out_values) {
     const int64_t n_rows = stop - start;
     for (int64_t part = 0; part <= n_parts; part++) bounds[part] = 0;
     for (int64_t row = 0; row < n_rows; row++) {
@@ -115,7 +119,7 @@ void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int
             const int64_t from = i;
             /* The last part takes the remaining columns, so that every entry has a place. */
             if (part + 1 == n_parts) i = end;
-            while (i < end && columns[i] < edges[part + 1]) i++;
+            while (i < end && column_at(columns, width, i) < edges[part + 1]) i++;
             lengths[part * n_rows + row] = (int32_t)(i - from);
             bounds[part + 1] += i - from;
         }
@@ -125,12 +129,27 @@ void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int
         int64_t i = indptr[start + row];
         for (int64_t part = 0; part < n_parts; part++) {
             const int64_t n = lengths[part * n_rows + row];
-            memcpy(out_columns + bounds[part], columns + i, (size_t)n * sizeof *columns);
-            memcpy(out_values + bounds[part], values + i, (size_t)n * sizeof *values);
+            memcpy((char *)out_columns + bounds[part] * width, (const char *)columns + i * width, (size_t)(n * width));
+            memcpy((char *)out_values + bounds[part] * value_bytes, (const char *)values + i * value_bytes,
+                   (size_t)(n * value_bytes));
             bounds[part] += n;
             i += n;
         }
     }
     for (int64_t part = n_parts; part > 0; part--) bounds[part] = bounds[part - 1];
     bounds[0] = 0;
+}
+
+/* Split rows [start, stop) at the columns `edges` (n_parts + 1, from 0 to the width). Columns have `width` bytes (2 or
+   4), values `value_bytes`, which are copied as they are. The output holds part after part, and in a part each row's
+   slice; `lengths` (n_parts x rows) and `bounds` (n_parts + 1) tell where the slices are. */
+void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const void *columns, int32_t width,
+                   const void *values, int32_t value_bytes, const int32_t *edges, int64_t n_parts, int32_t *lengths,
+                   int64_t *bounds, void *out_columns, void *out_values) {
+    if (width == 2)
+        split_rows(indptr, start, stop, columns, 2, values, value_bytes, edges, n_parts, lengths, bounds, out_columns,
+                   out_values);
+    else
+        split_rows(indptr, start, stop, columns, 4, values, value_bytes, edges, n_parts, lengths, bounds, out_columns,
+                   out_values);
 }

@@ -6,6 +6,7 @@ through: hard links, groups, datasets of numbers and text, stored whole or in ch
 """
 
 import math
+import mmap
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -23,25 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import WorkerError
+from cellworker.formats.anndata.containers.hdf5_inspection import MAX_OBJECTS, PlainArray, inspect
 from cellworker.formats.anndata.containers.inflate import inflate
-from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
+from cellworker.formats.anndata.containers.tree import Budget, Node, damaged
 from cellworker.formats.common.matrices.sparse import blocks
 
 __all__ = ["open_hdf5"]
 
 _BLOCK: Final = 1 << 20  # values that are read at a time
 _TEXTS: Final = 1 << 16
-_MAX_OBJECTS: Final = 1_000_000
-_MAX_DEPTH: Final = 64
-_DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000
-_FILTERS: Final = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER: "fletcher32", _LZF: "lzf"}
-_NUMBERS: Final = frozenset({h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM})
-_FIELDS: Final = frozenset({h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.COMPOUND})
+_ITERATES: Final = hasattr(h5py.h5d.DatasetID, "chunk_iter")  # since HDF5 1.12.3
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
 
 
 @contextmanager
-def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Group"]:
+def open_hdf5(path: Path, max_bytes: int, threads: int = 1, *, maps: bool = False) -> Iterator["Hdf5Group"]:
     """Open a file after inspecting all of it.
 
     Parameters
@@ -52,6 +49,8 @@ def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Gro
         Max bytes that its arrays may claim together.
     threads
         Threads that inflate compressed chunks.
+    maps
+        Whether arrays may be maps of the file. A file that becomes shorter then ends the process.
 
     Raises
     ------
@@ -64,8 +63,16 @@ def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Gro
         raise damaged(path.name, f"HDF5 cannot open it ({error})") from None
     with file, ThreadPoolExecutor(threads, "inflate") as pool:
         with _readable(path.name):
-            plain = _inspect(file.id, Budget(max_bytes))
-        yield Hdf5Group(file, "", _Shared(pool, threads, plain))
+            plain = inspect(file.id, Budget(max_bytes))
+        yield Hdf5Group(file, "", _Shared(pool, threads, plain, _pages(file) if maps else None))
+
+
+def _pages(file: h5py.File) -> mmap.mmap | None:
+    """Map all of a file, None where the system cannot."""
+    try:
+        return mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, NotImplementedError):
+        return None
 
 
 @contextmanager
@@ -79,94 +86,13 @@ def _readable(path: str) -> Iterator[None]:
         raise damaged(path, error) from None
 
 
-def _inspect(root: Any, budget: Budget) -> dict[str, "_Plain"]:  # noqa: ANN401
-    """Walk over all objects; return what is known then of the arrays of numbers, by path."""
-    seen: set[int] = set()
-    plain: dict[str, _Plain] = {}
-    waiting = deque([("", root, 0)])
-    while waiting:
-        path, group, depth = waiting.popleft()
-        if depth > _MAX_DEPTH:
-            raise refused(what=f"{path} lies {depth} groups deep", advice=f"at most {_MAX_DEPTH} are read")
-        links = group.links
-        for raw in group:
-            where = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
-            # Inspected without following it: opening an external link would open another file.
-            link = links.get_info(raw)
-            if link.type != h5py.h5l.TYPE_HARD:
-                names = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
-                raise refused(
-                    what=f"{where} is {names.get(link.type, 'a link of a foreign kind')}",
-                    advice="write the file with anndata",
-                )
-            if link.u in seen:  # two names for one object, as of index arrays in our own stores
-                continue
-            seen.add(link.u)  # the object's address: it is unique, since no other file takes part
-            item = h5py.h5o.open(group, raw)
-            if len(seen) > _MAX_OBJECTS:
-                raise refused(what=f"it holds more than {_MAX_OBJECTS:,} objects", advice="AnnData holds fewer")
-            if isinstance(item, h5py.h5g.GroupID):
-                waiting.append((where, item, depth + 1))
-            elif isinstance(item, h5py.h5d.DatasetID):
-                found = _inspect_dataset(where, item, budget)
-                if found is not None:
-                    plain[where] = found
-            else:
-                raise refused(what=f"{where} is a data type of its own", advice="write the file with anndata")
-    return plain
-
-
-def _inspect_dataset(path: str, dataset: Any, budget: Budget) -> "_Plain | None":  # noqa: ANN401
-    layout = dataset.get_create_plist()
-    if layout.get_external_count():
-        raise refused(
-            what=f"the values of {path} lie in another file (external storage)", advice="write the file with anndata"
-        )
-    if layout.get_layout() == h5py.h5d.VIRTUAL:
-        raise refused(
-            what=f"{path} is put together from other datasets (virtual)", advice="write the file with anndata"
-        )
-    for number in range(layout.get_nfilters()):
-        code = layout.get_filter(number)[0]
-        if code not in _FILTERS:
-            known = ", ".join(_FILTERS.values())
-            advice = "write it again with anndata and compression='gzip'"
-            raise refused(what=f"{path} is compressed with a filter that is not HDF5's own (number {code})",
-                          advice=f"{known} are read; {advice}")  # fmt: skip
-    kind = dataset.get_type()
-    _inspect_type(path, kind)
-    shape = dataset.shape
-    size = int(math.prod([float(length) for length in shape])) * kind.get_size() if shape else 0
-    budget.claim(path, size, dataset.get_storage_size())
-    # Asking again for each of tens of thousands of columns takes as long as reading them.
-    return (tuple(shape or ()), kind.dtype) if kind.get_class() in _NUMBERS else None
-
-
-def _inspect_type(path: str, kind: Any, depth: int = 0) -> None:  # noqa: ANN401
-    if kind.committed():
-        raise refused(what=f"{path} has a data type of its own", advice="write the file with anndata")
-    what = kind.get_class()
-    if what == h5py.h5t.ARRAY and depth:  # a field of several numbers, as anndata before 0.7 stored obsm
-        _inspect_type(path, kind.get_super(), depth + 1)
-        return
-    if what not in _FIELDS or depth > 4:
-        raise refused(
-            what=f"{path} holds values that are neither numbers nor text", advice="remove it and write the file again"
-        )
-    if what == h5py.h5t.COMPOUND:
-        for number in range(kind.get_nmembers()):
-            _inspect_type(path, kind.get_member_type(number), depth + 1)
-
-
-_Plain = tuple[tuple[int, ...], np.dtype[Any]]
-"""The shape and the type of an array of numbers."""
-
-
 class _Shared:
     """What all nodes of a file have in common: the pool of threads, and what its inspection found."""
 
-    def __init__(self, pool: ThreadPoolExecutor, threads: int, plain: dict[str, _Plain]) -> None:
-        self.submit, self.ahead, self.plain = pool.submit, 2 * threads, plain
+    def __init__(
+        self, pool: ThreadPoolExecutor, threads: int, plain: dict[str, PlainArray], pages: mmap.mmap | None
+    ) -> None:
+        self.submit, self.ahead, self.plain, self.pages = pool.submit, 2 * threads, plain, pages
 
 
 class Hdf5Group:
@@ -233,6 +159,19 @@ class Hdf5Array:
                 return np.asarray(self._whole(), self.dtype)
             return np.asarray(self._dataset[start:stop], self.dtype)
 
+    def mapped(self) -> NDArray[Any] | None:
+        """Return the numbers where they lie; see `cellworker.formats.anndata.containers.tree.Mapped`."""
+        pages, stored = self._shared.pages, self._stored
+        if pages is None or not self._is_plain or not stored.isnative or not self.shape or 0 in self.shape:
+            return None
+        with _readable(self.path):
+            contiguous = self._id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+            begin = self._id.get_offset() if contiguous else None  # None: no value was ever written
+        size = math.prod(self.shape)
+        if begin is None or begin % stored.itemsize or begin + size * stored.itemsize > len(pages):
+            return None
+        return np.frombuffer(pages, stored, size, begin).reshape(self.shape)
+
     def rows_at_once(self) -> int:
         """Return a whole number of chunks that comes to about a million values."""
         width = max(1, int(np.prod(self.shape[1:])))
@@ -257,7 +196,8 @@ class Hdf5Array:
             and not self._dataset.fletcher32
             and self._dataset.scaleoffset is None
             and self._dataset.dtype.itemsize * self._dataset.chunks[0] <= 8 * _BLOCK
-            and self.shape[0] // self._dataset.chunks[0] <= _MAX_OBJECTS
+            and self.shape[0] // self._dataset.chunks[0] <= MAX_OBJECTS
+            and _ITERATES
         )
 
     def _inflated(self) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -265,6 +205,10 @@ class Hdf5Array:
         dtype, shuffled = self._dataset.dtype, bool(self._dataset.shuffle)
         size = step * dtype.itemsize
         waiting: deque[tuple[int, Future[bytes]]] = deque()
+        # Asking for one chunk, HDF5 walks over all chunks before it.
+        found: set[int] = set()
+        with _readable(self.path):
+            self._id.chunk_iter(lambda info: found.add(info.chunk_offset[0]))
 
         def finish() -> tuple[int, NDArray[Any]]:
             start, future = waiting.popleft()
@@ -276,10 +220,9 @@ class Hdf5Array:
             return start, np.frombuffer(content, dtype)[: length - start].astype(dtype.newbyteorder("="), copy=False)
 
         for start, end in blocks(length, step):
+            stored = start in found
             with _readable(self.path):
-                info = self._dataset.id.get_chunk_info_by_coord((start,))
-                stored = info.byte_offset is not None
-                skipped, content = self._dataset.id.read_direct_chunk((start,)) if stored else (0, b"")
+                skipped, content = self._id.read_direct_chunk((start,)) if stored else (0, b"")
             if not stored or skipped:  # never written, or stored uncompressed: leave it to HDF5
                 while waiting:
                     yield finish()

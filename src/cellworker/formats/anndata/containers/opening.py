@@ -14,7 +14,9 @@ __all__ = ["open_anndata"]
 
 
 @contextmanager
-def open_anndata(path: Path, max_bytes: int, threads: int = 1, hashes: FolderHash | None = None) -> Iterator[TreeGroup]:
+def open_anndata(
+    path: Path, max_bytes: int, threads: int = 1, hashes: FolderHash | None = None, *, maps: bool = False
+) -> Iterator[TreeGroup]:
     """Open a file or folder after inspecting everything in it.
 
     Parameters
@@ -27,6 +29,8 @@ def open_anndata(path: Path, max_bytes: int, threads: int = 1, hashes: FolderHas
         Threads that decompress.
     hashes
         Gets the files of a Zarr store.
+    maps
+        Whether arrays of an ``.h5ad`` file may be maps of it. A file that becomes shorter then ends the process.
 
     Raises
     ------
@@ -36,5 +40,5 @@ def open_anndata(path: Path, max_bytes: int, threads: int = 1, hashes: FolderHas
     if is_zarr(path):
         yield open_zarr(path, max_bytes, threads, hashes)
     else:
-        with open_hdf5(path, max_bytes, threads) as root:
+        with open_hdf5(path, max_bytes, threads, maps=maps) as root:
             yield root

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,18 @@ class Array(Protocol):
 
     def is_null(self) -> bool:
         """Return whether it holds nothing, not even a shape (how anndata writes None)."""
+        ...
+
+
+@runtime_checkable
+class Mapped(Protocol):
+    """An array that may lie in its file as it is used."""
+
+    def mapped(self) -> NDArray[Any] | None:
+        """Return the numbers in a read-only map of the file, None where they must be read.
+
+        The file's owner can change them at any time: no memory may depend on them.
+        """
         ...
 
 

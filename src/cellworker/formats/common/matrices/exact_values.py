@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.formats.common.matrices.sparse import blocks
-from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.scratch import Scratch, fill
 
 __all__ = ["ExactValues", "exact_dtype", "kept_as", "loses_digits", "single"]
 
@@ -64,13 +64,17 @@ class ExactValues:
             wanted = exact_dtype(piece)
             if wanted != np.float32:
                 self._widen(wanted)
-        self.values[where] = single(piece) if self.values.dtype == np.float32 else piece
+        kept = single(piece) if self.values.dtype == np.float32 else piece
+        if isinstance(where, slice) and where.step is None and where.start is not None:
+            fill(self.values, where.start, kept)
+        else:
+            self.values[where] = kept
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         wide = self._scratch.empty(self.values.shape, dtype)
         with np.errstate(invalid="ignore"):  # places that are not filled yet
             for start, end in blocks(len(wide)):
-                wide[start:end] = self.values[start:end]
+                fill(wide, start, self.values[start:end])
         self.values = wide
 
 

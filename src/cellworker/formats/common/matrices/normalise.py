@@ -9,7 +9,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.value_kinds import Decision
-from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.scratch import Scratch, fill
 from cellworker.formats.common.stages import NORMALISING, told
 from cellworker.native import address, kernel
 
@@ -48,7 +48,7 @@ def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: 
         if len(block) != bounds[-1] - bounds[0] or np.any(np.diff(bounds) < 0):
             raise ValueError("the cells' places in the matrix are not in order")
         negative += scale_rows(address(bounds, np.int64), end - start, SCALE, address(block, np.float64, writable=True))
-        values[where] = np.log1p(block, out=block)
+        fill(values, where.start, np.log1p(block, out=block))
     if negative > _MAX_NEGATIVE_SHARE * len(values):
         raise findings.broken(
             field, found=f"counts that are negative ({negative:,} of {len(values):,} values)",
@@ -95,7 +95,7 @@ def _changed(matrix: SparseDraft, scratch: Scratch, change: Callable[[np.ndarray
     values = scratch.empty(matrix.values.shape, np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
         for start, end in told(NORMALISING, blocks(len(values)), len(values)):
-            values[start:end] = change(np.asarray(matrix.values[start:end], np.float64))
+            fill(values, start, change(np.asarray(matrix.values[start:end], np.float64)))
     return SparseDraft(matrix.indptr, matrix.columns, values, matrix.n_columns)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.growing import Growing
-from cellworker.formats.anndata.elements import turned
+from cellworker.formats.anndata.turning import turned
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.matrices.exact_values import exact_dtype, single
 from cellworker.formats.foreign.features import TYPES, only_genes

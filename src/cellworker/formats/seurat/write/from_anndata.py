@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.anndata.cells import IDENTITIES
 from cellworker.formats.anndata.containers.tree import Node, TreeGroup
-from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, members, table_of
+from cellworker.formats.anndata.elements import is_array, is_group, members, table_of
 from cellworker.formats.anndata.inventory import attributes_of, elements_of, encoding_of
+from cellworker.formats.anndata.matrices import matrix_of
 from cellworker.formats.anndata.rounding import rounding
 from cellworker.formats.anndata.tissue import pixels_at, spot_of
 from cellworker.formats.anndata.to_r import ToR, sparse_of
