@@ -3,9 +3,10 @@
 The files are those of `atlas_data`, uncompressed, with log-normalised values and counts: 20,000 genes, 980 of them
 in each cell. An exponent is the slope of the least squares line through the logarithms of cells and CPU seconds; the
 one from 50,000 cells on says more about large experiments, where fixed costs do not count any more. One size is on
-the disk at a time, 14 GB at 500,000 cells.
+the disk at a time, 14 GB at 500,000 cells; with another version beside (``BENCH_OLD_PYTHON``) its store too.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import another_version
+from benchmarks.another_version import DENSE
 from benchmarks.atlas_data import GENES, Atlas, made
+from benchmarks.footprint import OLD, OLD_NAME
 from benchmarks.growth_plot import draw
 from benchmarks.harness import RESULTS, Case, Command, Usage, pick, python, run_cases
-from benchmarks.large_tasks import LOUVAIN, OPEN, RESTART, TASKS, TSNE
+from benchmarks.large_tasks import COLUMNS, LONG, LOUVAIN, OPEN, RESTART, TASKS, TSNE
 
 __all__ = ["exponents", "run"]
 
@@ -63,9 +67,16 @@ def _cases(work: Path, cells: int) -> list[Case]:
         prepare = clear if operation == OPEN else make
         return Command(line, {"LOAD_TIMEOUT_S": "7200"}, prepare, limit_s=LIMIT_S)
 
+    def peers(operation: str) -> dict[str, Command]:
+        if not OLD or operation in {OPEN, RESTART, COLUMNS} | LONG:
+            return {}
+        task, body = TASKS[operation](DENSE)
+        line = [OLD, another_version.__file__, str(folder), str(store.with_name("other")), task, json.dumps(body)]
+        return {OLD_NAME: Command(line, {"LOAD_TIMEOUT_S": "7200"}, make, limit_s=LIMIT_S)}
+
     names = [name for name in (OPEN, RESTART, *TASKS) if name not in LEFT_OUT and name not in CAPPED]
     operations = names + [name for name, most in CAPPED.items() if cells <= most]
-    return [Case(f"{name}; {cells:,} cells", command(name), repeats=1) for name in operations]
+    return [Case(f"{name}; {cells:,} cells", command(name), peers(name), repeats=1) for name in operations]
 
 
 def exponents(ours: Mapping[str, Usage]) -> dict[str, dict[str, float]]:

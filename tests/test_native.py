@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker import native
+from cellworker.native.heap import large_buffer
 
 DECLARED = native.signatures(native.HEADER.read_text())
 
@@ -117,3 +118,12 @@ def test_lz4_blocks_are_decompressed_as_their_format_says(block, capacity):
     assert size == (-1 if expected is None else len(expected))
     if expected is not None:
         assert out[:size].tobytes() == expected
+
+
+@pytest.mark.parametrize("capacity", [0, 100, 5_000_000])
+@pytest.mark.parametrize("length", [0, 99, 6_000_001])
+def test_a_large_buffer_holds_what_is_written_whatever_its_capacity(capacity, length):
+    out = large_buffer(capacity)
+    out.write(b"x" * length)
+    out.truncate()
+    assert out.getvalue() == b"x" * length

@@ -138,6 +138,11 @@ def test_cells_and_offsets_that_do_not_fit_never_reach_the_kernels():
             expm1_means((indptr, cells, values), groups, genes)
     with pytest.raises(IndexError, match="cells that the groups do not know"):
         rank_tests((indptr, cells - 1, values), two_sets(1, 8))
+    long = gene_major(np.ones((1, 30_000)))
+    first, rest = np.arange(100), np.arange(100, 25_000)
+    for pairs in ([(first, rest)], [(first, rest), (first, rest[1:])]):  # the cells that do not fit come last
+        with pytest.raises(IndexError, match="cells that the groups do not know"):
+            pair_tests(long, pairs, 29_999)
     for broken in (indptr + 1, indptr[::-1].copy(), indptr - 1):
         with pytest.raises(IndexError, match="offsets"):
             rank_tests((broken, cells, values), two_sets(1, 8))

@@ -26,6 +26,7 @@ from cellworker.protocol.columns import MEDIA_TYPE
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import find
+from cellworker.tasks.common import sent_cells
 
 WAIT_S = 60
 
@@ -46,6 +47,17 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with start_local(None, settings) as run, aiohttp.ClientSession() as session:
         await run.ready()
         yield Door(f"{run.url}/v2/workRequest/{run.experiment_id}", session)
+
+
+async def test_many_cells_of_a_test_reach_the_engine(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    louvain = open_experiment(sample_path()).cell_sets.find_class("louvain")
+    assert louvain is not None
+    body = {"name": "DifferentialExpression", "cellSet": louvain.children[0].key, "compareWith": "rest", "basis": "all"}
+    few = await door.ask(body)
+    monkeypatch.setattr(sent_cells, "_MANY", 1)
+    many = await door.ask(body)
+    assert many == few
+    assert many[:2] == (200, MEDIA_TYPE)
 
 
 async def test_answers_are_those_of_python(door: Door) -> None:

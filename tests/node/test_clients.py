@@ -1,16 +1,20 @@
 """Real Socket.IO clients, of the platform's generation and of today's, against the whole local run."""
 
 import asyncio
+import hashlib
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from cellworker.analysis.text.number_text import floats_json, ints_json
 from cellworker.experiment.store.store import open_store
 from cellworker.formats.opening.open import open_experiment
 from cellworker.local.run import start_local
+from cellworker.protocol import encoding
 from cellworker.settings import Settings
 
 pytestmark = pytest.mark.node
@@ -105,3 +109,21 @@ def test_the_lock_names_no_registry() -> None:
     lock = (HERE / "package-lock.json").read_text()
     assert "://" not in lock
     assert '"resolved"' not in lock
+
+
+@pytest.mark.parametrize("digits", [7, 2])
+def test_the_platforms_decoder_reads_what_is_compressed_as_large_content(node: list[str], digits: int) -> None:
+    random = np.random.default_rng(0)
+    values = random.random((4, 100_000), np.float32).round(digits)
+    cells = np.tile(np.arange(100_000, dtype=np.int32), 4)
+    content = b'{"values":%b,"index":%b}' % (floats_json(values.ravel()), ints_json(cells))
+    assert len(content) > encoding.LARGE_BYTES
+    script = """
+        import { createHash } from "node:crypto";
+        import { readFileSync } from "node:fs";
+        import { decompress } from "fzstd";
+        console.log(createHash("sha256").update(decompress(readFileSync(0))).digest("hex"));
+    """
+    line = [*node, "--input-type=module", "--eval", script]
+    done = subprocess.run(line, input=encoding.compress(content), stdout=subprocess.PIPE, check=True, cwd=HERE)
+    assert done.stdout.decode().strip() == hashlib.sha256(content).hexdigest()

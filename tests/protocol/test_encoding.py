@@ -10,6 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellworker.analysis.text.number_text import floats_json, ints_json
 from cellworker.errors import WorkerError
 from cellworker.protocol.encoding import compress, decompress, inline
 
@@ -43,6 +44,23 @@ def test_large_results_are_frames_of_the_same_kind_and_as_small() -> None:
     slow = zstandard.ZstdCompressor(level=3).compress(content)
     assert frame != slow
     assert len(frame) < 1.2 * len(slow)
+
+
+def test_large_text_of_genes_is_hardly_longer_than_at_level_3() -> None:
+    """Digits that look random, then the cells, gene after gene the same and further apart than the fast level sees."""
+    random = np.random.default_rng(0)
+    totals = random.integers(2_000, 14_000, 150_000)
+    values = np.log1p(random.poisson(20, (4, 150_000)) / totals * 1e4).astype(np.float32)
+    cells = np.tile(np.arange(150_000, dtype=np.int32), 4)
+    content = b'{"values":%b,"index":%b}' % (floats_json(values.ravel()), ints_json(cells))
+    frame = compress(content)
+    assert decompress(frame) == content
+    assert len(frame) < 1.1 * len(zstandard.ZstdCompressor(level=3).compress(content))
+    assert len(frame) < 0.7 * len(zstandard.ZstdCompressor(level=1).compress(content))
+    parameters = zstandard.get_frame_parameters(frame)
+    assert parameters.content_size == len(content)
+    assert parameters.window_size <= 8 << 20, "more than every decoder has"
+    assert not parameters.has_checksum
 
 
 def test_what_fits_into_the_event_is_compressed_as_before_whatever_its_size() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cellworker.protocol.value_json import encode
+from cellworker.protocol.value_json import JsonText, encode
 
 
 @given(arrays(np.float32, array_shapes(max_dims=3, max_side=5), elements=st.floats(width=32)))
@@ -56,6 +56,12 @@ def test_every_layout_and_kind_of_array_is_written(values):
 
 def test_text_that_is_json_already_passes_through_inside_a_structure():
     assert encode({"a": orjson.Fragment(b"[1.50]")}) == b'{"a":[1.50]}'
+    assert encode({"a": JsonText(b"[1.50]")}) == b'{"a":[1.50]}'
+
+
+def test_a_whole_answer_that_is_json_already_is_not_copied():
+    text = b"[1.50]"
+    assert encode(JsonText(text)) is text
 
 
 class Inner(msgspec.Struct):

@@ -410,6 +410,19 @@ def test_the_requests_of_either_comparison_hold_cells_and_paging(prepare):
     assert (request.comparison_type, request.genes_only, request.pagination) == ("between", True, None)
 
 
+@pytest.mark.parametrize("name", ["DifferentialExpression", "GetBackgroundExpressedGenes"])
+def test_many_cells_of_a_request_are_the_same_cells_on_the_way_to_the_engine(prepare, monkeypatch, name):
+    body = {"cellSet": "small", "compareWith": "l0", "basis": "all"}
+    few = prepare(name, body, sets())
+    monkeypatch.setattr(sent_cells, "_MANY", 1)
+    many = prepare(name, body, sets())
+    wire = msgspec.json.encode(many, enc_hook=sent_cells.written)
+    for request in (many, msgspec.json.decode(wire, type=type(many))):
+        for side in ("base_cells", "background_cells"):
+            assert isinstance(getattr(request, side), str)
+            assert sent_cells.ids_of(getattr(request, side)).tolist() == getattr(few, side)
+
+
 def test_one_cell_may_come_as_a_number(answer):
     got = answer(experiment(), "DifferentialExpression", {"baseCells": 3, "backgroundCells": [4, 5, 5, 3]})
     same = TASKS["DifferentialExpression"].request(base_cells=[3], background_cells=[4, 5])

@@ -14,6 +14,7 @@ from cellworker.gateway.core.question import Question
 from cellworker.identifiers import ExperimentId
 from cellworker.local.notifications import SocketNotifications
 from cellworker.protocol.events import heartbeat_event, progress_heartbeat
+from cellworker.tasks.common.sent_cells import written
 from cellworker.tasks.task import PrepareInput, Task
 
 __all__ = ["ColumnAnswers"]
@@ -139,7 +140,7 @@ class ColumnAnswers:
         if question.reads_cell_sets:
             cell_sets = await self._reader.read(await self._cell_sets.read(self._experiment_id))
         given = PrepareInput(question.body, pagination, cell_sets)
-        return await asyncio.to_thread(lambda: msgspec.json.encode(question.task.prepare(given)))
+        return await asyncio.to_thread(lambda: msgspec.json.encode(question.task.prepare(given), enc_hook=written))
 
     async def _computed(self, key: _Key, task: Task, leaving: asyncio.Event, has_gone: Callable[[], bool]) -> bytes:
         shared = self._join(key, task)

@@ -159,14 +159,15 @@ class _Buffers:
     """Buffers one after the other, each at a multiple of 8 bytes."""
 
     def __init__(self) -> None:
-        self.parts: list[bytes] = []
+        self.parts: list[bytes | memoryview] = []
         self._end = 0
 
-    def add(self, content: NDArray[Any] | bytes) -> int:
-        raw = content if isinstance(content, bytes) else np.ascontiguousarray(content).tobytes()
+    def add(self, content: NDArray[Any] | bytes, kind: str | None = None) -> int:
+        # Not copied before all parts are joined: the first touch of new memory costs more than to fill it.
+        raw = memoryview(content if isinstance(content, bytes) else np.ascontiguousarray(content, kind).data)
         at = self._end
-        self.parts += [raw, bytes(-len(raw) % 8)]
-        self._end += len(raw) + (-len(raw) % 8)
+        self.parts += [raw, bytes(-raw.nbytes % 8)]
+        self._end += raw.nbytes + (-raw.nbytes % 8)
         return at
 
     def missing(self, mask: NDArray[np.bool_] | None) -> dict[str, int]:
@@ -193,25 +194,25 @@ def encode_columns(table: ColumnTable) -> bytes:
 def _described(column: TypedColumn, buffers: _Buffers) -> dict[str, Any]:
     """Add a column's buffers, and return its entry in the header."""
     if isinstance(column, Sparse):
-        rows, at = buffers.add(column.rows.astype("<i4")), buffers.add(column.values.astype("<f4"))
+        rows, at = buffers.add(column.rows, "<i4"), buffers.add(column.values, "<f4")
         return {"kind": "sparse", "length": column.length, "count": len(column.rows), "rows": rows, "at": at}
     if isinstance(column, Texts):
         return _described_texts(column, buffers)
     if isinstance(column, Labels):
         kind = next(kind for kind in ("i1", "i2", "i4") if len(column.labels) - 1 <= np.iinfo(kind).max)
-        at = buffers.add(column.codes.astype(f"<{kind}"))
+        at = buffers.add(column.codes, f"<{kind}")
         return {"kind": "category", "type": kind, "length": len(column.codes), "at": at, "labels": column.labels}
     n = len(column.values)
     if isinstance(column, Logicals):
-        at = buffers.add(column.values.astype(np.uint8))
+        at = buffers.add(column.values, "u1")
         return {"kind": "logical", "type": "u1", "length": n, "at": at, **buffers.missing(column.missing)}
     if column.values.dtype.kind == "f":
         kind = "f4" if column.values.dtype == np.float32 else "f8"
-        return {"kind": "number", "type": kind, "length": n, "at": buffers.add(column.values.astype(f"<{kind}"))}
+        return {"kind": "number", "type": kind, "length": n, "at": buffers.add(column.values, f"<{kind}")}
     known = column.values if column.missing is None else column.values[~column.missing]
     kind = _narrowest(known)
     held = column.values if column.missing is None else np.where(column.missing, 0, column.values)
-    at = buffers.add(held.astype(f"<{kind}"))
+    at = buffers.add(held, f"<{kind}")
     return {"kind": "integer", "type": kind, "length": n, "at": at, **buffers.missing(column.missing)}
 
 

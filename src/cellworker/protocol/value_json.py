@@ -8,7 +8,17 @@ import orjson
 
 from cellworker.protocol.columns import ColumnTable
 
-__all__ = ["encode"]
+__all__ = ["JsonText", "encode"]
+
+
+class JsonText:
+    """A value that is JSON text already: a whole answer as this is not copied again."""
+
+    # No dataclass: orjson would write its fields.
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401
@@ -18,7 +28,7 @@ def encode(value: Any) -> bytes:  # noqa: ANN401
     ----------
     value
         Plain values, numpy arrays (of any layout, in the machine's byte order) and scalars, dataclasses, tables of
-        typed columns, `msgspec.Struct`, and `orjson.Fragment` for JSON text.
+        typed columns, `msgspec.Struct`; `JsonText` and `orjson.Fragment` for JSON text.
 
     Returns
     -------
@@ -30,6 +40,8 @@ def encode(value: Any) -> bytes:  # noqa: ANN401
     TypeError
         For anything else.
     """
+    if isinstance(value, JsonText):
+        return value.text
     return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -41,6 +53,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         return value.tolist()
     if isinstance(value, ColumnTable):
         return value.to_json()
+    if isinstance(value, JsonText):
+        return orjson.Fragment(value.text)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, msgspec.Struct):

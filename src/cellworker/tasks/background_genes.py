@@ -12,6 +12,7 @@ from cellworker.experiment.suitability import counted, require
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.compared_cells import ComparisonCells, compared_rows
 from cellworker.tasks.common.examples import comparison_example
+from cellworker.tasks.common.sent_cells import sent_later
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
@@ -39,7 +40,7 @@ def prepare(given: PrepareInput) -> BackgroundGenesRequest:
     cells = resolve_comparison(
         given.cell_sets, cell_set=body.cell_set, compare_with=body.compare_with, basis=body.basis
     )
-    return BackgroundGenesRequest(cells.base.tolist(), cells.background.tolist())
+    return BackgroundGenesRequest(sent_later(cells.base), sent_later(cells.background))
 
 
 def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Context) -> dict[str, Any]:

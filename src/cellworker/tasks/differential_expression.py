@@ -7,9 +7,10 @@ fits a linear model to the samples. The batch makes all its comparisons in one p
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 import orjson
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.pseudobulk import two_group_test
@@ -27,7 +28,7 @@ from cellworker.tasks.common.compared_cells import ComparisonCells, check_values
 from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, whole, with_logs
 from cellworker.tasks.common.sampling import like_the_original
-from cellworker.tasks.common.sent_cells import sent_cells
+from cellworker.tasks.common.sent_cells import sent_cells, sent_later
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.common.tables import TableColumn, ordered_rows, take
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -86,8 +87,8 @@ def prepare(given: PrepareInput) -> DifferentialExpressionRequest:
     )
     pagination = None if given.pagination is None else convert(given.pagination, Pagination, "requestProps.pagination")
     return DifferentialExpressionRequest(
-        base_cells=cells.base.tolist(),
-        background_cells=cells.background.tolist(),
+        base_cells=sent_later(cells.base),
+        background_cells=sent_later(cells.background),
         genes_only=body.genes_only,
         comparison_type=body.comparison_type,
         pagination=pagination,
@@ -295,20 +296,26 @@ def _not_testable(column: str, reason: str, more: str) -> WorkerError:
     )
 
 
+class _Answer(Struct):
+    """The engine's value; the text of the table is passed on as it is."""
+
+    full_count: int
+    gene_results: Raw
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the shape that the UI reads; the UI writes the message into the file of a comparison without data."""
+        table = bytes(self.gene_results)
+        return {"total": self.full_count, "data": _NO_DATA if table == b"null" else orjson.Fragment(table)}
+
+
 def finish(data: bytes) -> bytes:
     """Convert the answer to the shape that the UI reads."""
-    value = orjson.loads(data)
-    return orjson.dumps({"total": value["full_count"], "data": value["gene_results"]})
+    return orjson.dumps(msgspec.json.decode(data, type=_Answer).to_wire())
 
 
 def finish_batch(data: bytes) -> bytes:
-    """Return one answer per comparison; the UI writes the message into the file of those without data."""
-    return orjson.dumps(
-        [
-            {"total": item["full_count"], "data": _NO_DATA if item["gene_results"] is None else item["gene_results"]}
-            for item in orjson.loads(data)
-        ]
-    )
+    """Return one answer per comparison."""
+    return orjson.dumps([item.to_wire() for item in msgspec.json.decode(data, type=list[_Answer])])
 
 
 def to_tables(result: Any) -> Tables:  # noqa: ANN401

@@ -9,20 +9,24 @@ import orjson
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.expression import Columns, gather_picked, gather_rows, gene_statistics
+from cellworker.analysis.statistics.expression import RowTexts, gather_picked, gene_statistics
 from cellworker.analysis.text.number_text import floats_json, ints_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.id_sets import common
 from cellworker.experiment.model import Experiment
+from cellworker.native.heap import large_buffer
 from cellworker.protocol.columns import ColumnTable, Numbers, Sparse, TypedColumn
 from cellworker.protocol.validation import CellId
+from cellworker.protocol.value_json import JsonText
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["GENE_EXPRESSION"]
 
 _CELLS_PER_BUCKET = 1000
+_NUMBER_BYTES = 11
+"""Of a log-normalised value as text, with its comma: hardly any is longer."""
 
 
 class DownsampleSettings(Struct):
@@ -102,7 +106,7 @@ def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArra
     return np.concatenate([np.sort(random.choice(b, min(len(b), _CELLS_PER_BUCKET), replace=False)) for b in buckets])
 
 
-def compute(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> orjson.Fragment:
+def compute(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> JsonText:
     """Return statistics over all cells, and the values as compressed columns.
 
     Rows are cell ids, or positions in the request's `cell_ids` where those are given. An id that is not in the object
@@ -117,16 +121,30 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
     genes = find_genes(experiment, [request.genes] if isinstance(request.genes, str) else request.genes)
     data = experiment.data
     statistics = gene_statistics(data.indptr, data.values, genes, data.n_cells)
+    names = [experiment.genes.names[i] for i in genes.tolist()]
     ids = request.cell_ids
+    n_values = int((data.indptr[genes + 1] - data.indptr[genes]).sum()) if ids is None else 0
+    # The answer is built where it stays: the first touch of new memory costs more than to write numbers there.
+    out = large_buffer(n_values * (_NUMBER_BYTES + len(str(experiment.max_cell_id)) + 1))
+    out.write(b'{"orderedGeneNames":%b,"stats":%b,' % (orjson.dumps(names), statistics_json(statistics)))
+    out.write(b'"rawExpression":{"values":')
     if ids is None:
         n_rows, echo = experiment.max_cell_id + 1, b"[]"
-        columns = gather_rows(data.indptr, data.cells, data.values, genes, experiment.cell_ids, n_rows)
+        texts = RowTexts(data.indptr, data.cells, data.values, genes, experiment.cell_ids, n_rows)
+        ptr = texts.write_values(out)
+        out.write(b',"index":')
+        texts.write_rows(out)
     else:
         asked = np.array([ids] if isinstance(ids, int) else ids, np.int32)
         n_rows, echo = len(asked), ints_json(asked)
         columns = gather_picked(data.indptr, data.cells, data.values, genes, experiment.positions(asked), data.n_cells)
-    names = [experiment.genes.names[i] for i in genes.tolist()]
-    return orjson.Fragment(_encode(names, statistics_json(statistics), columns, n_rows, echo, context.threads))
+        ptr = columns.ptr
+        out.write(floats_json(columns.values, context.threads))
+        out.write(b',"index":%b' % ints_json(columns.rows, context.threads))
+    pointers = orjson.dumps(ptr, option=orjson.OPT_SERIALIZE_NUMPY)
+    out.write(b',"ptr":%b,"size":[%d,%d]},"cellIds":%b}' % (pointers, n_rows, len(names), echo))
+    out.truncate()
+    return JsonText(out.getvalue())
 
 
 def columns(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> ColumnTable:  # noqa: ARG001
@@ -191,24 +209,6 @@ def statistics_json(statistics: Any) -> bytes:  # noqa: ANN401
         },
         option=orjson.OPT_SERIALIZE_NUMPY,
     )
-
-
-def _encode(  # noqa: PLR0917 the parts of the answer, in its order
-    names: list[str], statistics: bytes, columns: Columns, n_rows: int, echo: bytes, threads: int
-) -> bytes:
-    values, rows = floats_json(columns.values, threads), ints_json(columns.rows, threads)
-    pointers = orjson.dumps(columns.ptr, option=orjson.OPT_SERIALIZE_NUMPY)
-    sparse = (
-        b'{"values":',
-        values,
-        b',"index":',
-        rows,
-        b',"ptr":',
-        pointers,
-        b',"size":[%d,%d]}' % (n_rows, len(names)),
-    )
-    head = (b'{"orderedGeneNames":', orjson.dumps(names), b',"stats":', statistics, b',"rawExpression":')
-    return b"".join((*head, *sparse, b',"cellIds":', echo, b"}"))
 
 
 def to_tables(result: dict[str, Any]) -> Tables:

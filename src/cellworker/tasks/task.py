@@ -136,7 +136,7 @@ class Task:
     prepare
         Body and cell sets to engine request.
     compute
-        Experiment and engine request to the engine's value (JSON-able with numpy arrays, or pre-encoded
+        Experiment and engine request to the engine's value (JSON-able with numpy arrays, or pre-encoded: `JsonText`,
         `orjson.Fragment`); a `pathlib.Path` for a file result.
     example
         The fields of a body as the platform's UI sends it, without its name; none by default.

@@ -6,17 +6,22 @@ ascending within a gene, NaN last, no stored zeros.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["Columns", "ExpressionStatistics", "gather_picked", "gather_rows", "gene_statistics"]
+__all__ = ["Columns", "ExpressionStatistics", "RowTexts", "gather_picked", "gene_statistics"]
 
 _statistics = kernel("cw_gene_statistics")
-_rows = kernel("cw_gather_rows")
 _picked = kernel("cw_gather_picked")
+_values_json = kernel("cw_gene_values_json")
+_rows_json = kernel("cw_gene_rows_json")
+# The capacity that the kernels in gene_text.c need: bytes per stored value, and a constant.
+_TEXT_BYTES, _VALUE_BYTES, _ROW_BYTES, _SLACK = 28, 26, 12, 64
+_WIDEST = 2  # for tests: the widest registers that the kernel uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +82,8 @@ def gene_statistics(
     return ExpressionStatistics(*np.ascontiguousarray(out.T))
 
 
-def _gather(
-    run: Callable[..., int],
-    matrix: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
-    genes: NDArray[np.int64],
-    places: NDArray[np.int32],
-    *,
-    n_dense: int,
-    capacity: int,
-) -> Columns:
-    """Call one of the two kernels; both spread a gene over `n_dense` slots before they read it in order."""
-    indptr, cells, values = matrix
-    out = Columns(np.empty(len(genes) + 1, np.int64), np.empty(capacity, np.int32), np.empty(capacity, np.float32))
-    dense, marks = np.empty(n_dense, np.float32), np.zeros((n_dense + 63) // 64, np.uint64)
-    status = run(
-        address(indptr, np.int64), address(cells, np.int32), address(values, np.float32),
-        address(genes, np.int64), len(genes),
-        address(places, np.int32), len(places), n_dense, address(dense, np.float32), address(marks, np.uint64),
-        address(out.ptr, np.int64), address(out.rows, np.int32), address(out.values, np.float32),
-    )  # fmt: skip
-    _raise_for(status)
-    return out
-
-
-def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
-    indptr: NDArray[np.int64],
-    cells: NDArray[np.int32],
-    values: NDArray[np.float32],
-    genes: NDArray[np.int64],
-    row_of_cell: NDArray[np.int32],
-    n_rows: int,
-) -> Columns:
-    """Return genes as columns of a matrix in which every cell has a row of its own.
+class RowTexts:
+    """Genes as JSON text: columns of a matrix in which every cell has a row of its own, by ascending row.
 
     Parameters
     ----------
@@ -120,12 +95,96 @@ def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
         int32 ``(n_cells,)``, different for every cell, below `n_rows`.
     n_rows
         Number of rows; a row without a cell stays empty.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit each other, or a gene has `MAX_VALUES` or more.
     """
-    sizes = _check_matrix(indptr, cells, values, genes, len(row_of_cell))
-    if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):
-        raise ValueError("row_of_cell holds rows that do not exist")
-    total = int(sizes.sum())
-    return _gather(_rows, (indptr, cells, values), genes, row_of_cell, n_dense=n_rows, capacity=total)
+
+    MAX_VALUES = (1 << 27) // 7
+    """19 million: gene_text.c holds the places of a gene's texts in 32 bits."""
+
+    def __init__(  # noqa: PLR0917 the parts of one matrix, then what is asked
+        self,
+        indptr: NDArray[np.int64],
+        cells: NDArray[np.int32],
+        values: NDArray[np.float32],
+        genes: NDArray[np.int64],
+        row_of_cell: NDArray[np.int32],
+        n_rows: int,
+    ) -> None:
+        longest = int(_check_matrix(indptr, cells, values, genes, len(row_of_cell)).max(initial=0))
+        if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):
+            raise ValueError("row_of_cell holds rows that do not exist")
+        if longest >= self.MAX_VALUES:
+            message = f"a gene has {longest} values, but no more than {self.MAX_VALUES - 1} become text"
+            raise ValueError(message)
+        self._parts = [
+            (cells[start:end], values[start:end])
+            for start, end in zip(indptr[genes].tolist(), indptr[genes + 1].tolist(), strict=True)
+        ]
+        self._row_of_cell, self._n_rows = row_of_cell, n_rows
+        self._marks = np.zeros((n_rows + 63) // 64, np.uint64)
+        # One gene's text at a time: its pages are touched once and stay in the cache.
+        self._scratch = np.empty(longest * _TEXT_BYTES + _SLACK, np.uint8)
+        self._places = np.empty(n_rows, np.uint32)
+        self._text = np.empty(longest * max(_VALUE_BYTES, _ROW_BYTES) + _SLACK, np.uint8)
+
+    def write_values(self, out: BinaryIO) -> NDArray[np.int64]:
+        """Write the array of values, and return where each gene's begin, int64 ``(k + 1,)``.
+
+        Numbers as `cellworker.analysis.text.number_text.floats_json` writes them.
+
+        Raises
+        ------
+        ValueError
+            If the matrix names a cell that does not exist.
+        """
+        counts = np.zeros(len(self._parts) + 1, np.int64)
+        scratch = (
+            address(self._scratch, np.uint8, writable=True), address(self._places, np.uint32, writable=True),
+            address(self._marks, np.uint64, writable=True),
+        )  # fmt: skip
+
+        def write(number: int, cells: NDArray[np.int32], values: NDArray[np.float32]) -> int:
+            count = address(counts[number + 1 :], np.int64, writable=True)
+            return int(
+                _values_json(
+                    address(cells, np.int32), address(values, np.float32), len(cells), *self._rows(), *scratch, count,
+                    address(self._text, np.uint8, writable=True), _WIDEST,
+                )
+            )  # fmt: skip
+
+        self._write(out, write)
+        return np.cumsum(counts)
+
+    def write_rows(self, out: BinaryIO) -> None:
+        """Write the array of the rows that have the values. Errors as `write_values`."""
+
+        def write(_number: int, cells: NDArray[np.int32], _values: NDArray[np.float32]) -> int:
+            return int(
+                _rows_json(
+                    address(cells, np.int32), len(cells), *self._rows(),
+                    address(self._marks, np.uint64, writable=True), address(self._text, np.uint8, writable=True),
+                )
+            )  # fmt: skip
+
+        self._write(out, write)
+
+    def _rows(self) -> tuple[int, int, int]:
+        return address(self._row_of_cell, np.int32), len(self._row_of_cell), self._n_rows
+
+    def _write(self, out: BinaryIO, write: Callable[[int, NDArray[np.int32], NDArray[np.float32]], int]) -> None:
+        before = b"["
+        for number, (cells, values) in enumerate(self._parts):
+            length = write(number, cells, values)
+            _raise_for(length < 0)
+            if length:
+                out.write(before)
+                out.write(self._text[: length - 1].data)
+                before = b","
+        out.write(b"]" if before == b"," else b"[]")
 
 
 def gather_picked(  # noqa: PLR0917 the parts of one matrix, then what is asked
@@ -154,7 +213,15 @@ def gather_picked(  # noqa: PLR0917 the parts of one matrix, then what is asked
         raise ValueError("picked holds cells that do not exist")
     repeats = int(np.bincount(picked[picked >= 0]).max()) if (picked >= 0).any() else 0
     capacity = int(np.minimum(sizes * repeats, len(picked)).sum())
-    out = _gather(_picked, (indptr, cells, values), genes, picked, n_dense=n_cells, capacity=capacity)
+    out = Columns(np.empty(len(genes) + 1, np.int64), np.empty(capacity, np.int32), np.empty(capacity, np.float32))
+    dense, marks = np.empty(n_cells, np.float32), np.zeros((n_cells + 63) // 64, np.uint64)
+    status = _picked(
+        address(indptr, np.int64), address(cells, np.int32), address(values, np.float32),
+        address(genes, np.int64), len(genes),
+        address(picked, np.int32), len(picked), n_cells, address(dense, np.float32), address(marks, np.uint64),
+        address(out.ptr, np.int64), address(out.rows, np.int32), address(out.values, np.float32),
+    )  # fmt: skip
+    _raise_for(status)
     used = int(out.ptr[-1])
     return Columns(out.ptr, out.rows[:used], out.values[:used])
 

@@ -29,7 +29,7 @@ __all__ = [
     "set_tests",
 ]
 
-_CHUNK = 1 << 21  # stored values per unit of work
+_CHUNK = 1 << 22  # stored values per unit of work
 _CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory for any size of matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways are cheaper to scan separately
 _REPORTS = 50

@@ -39,9 +39,6 @@ EXPORT uint64_t cw_thread_of_last_fault(void);
 /* expression.c */
 EXPORT void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_t *genes, int64_t n_genes,
                                int64_t n, double *out);
-EXPORT int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
-                              int64_t n_genes, const int32_t *row_of, int64_t n_cells, int64_t n_rows, float *dense,
-                              uint64_t *marks, int64_t *ptr, int32_t *rows, float *out);
 EXPORT int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
                                 int64_t n_genes, const int32_t *picked, int64_t n_picked, int64_t n_cells, float *dense,
                                 uint64_t *marks, int64_t *ptr, int32_t *rows, float *out);
@@ -250,6 +247,13 @@ EXPORT void cw_nodes_project(const double *at, const int64_t *first, const int32
                              const int32_t *node, int32_t count, int32_t *other, double *part);
 
 /* ---- text: numbers as JSON and CSV ---- */
+
+/* gene_text.c */
+EXPORT int64_t cw_gene_values_json(const int32_t *cells, const float *values, int64_t n, const int32_t *row_of,
+                                   int64_t n_cells, int64_t n_rows, char *texts, uint32_t *place, uint64_t *marks,
+                                   int64_t *count, char *out, int32_t widest);
+EXPORT int64_t cw_gene_rows_json(const int32_t *cells, int64_t n, const int32_t *row_of, int64_t n_cells,
+                                 int64_t n_rows, uint64_t *marks, char *out);
 
 /* text.c */
 extern EXPORT const uint64_t cw_powers_of_ten[77];

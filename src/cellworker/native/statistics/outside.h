@@ -8,6 +8,13 @@
 
 enum { CELLS_AT_ONCE = 16 };
 
+/* The top bit is set if a cell is beyond `last_cell`. */
+INLINE uint32_t outside_bits(const int32_t *cells, int64_t n, uint32_t last_cell) {
+    uint32_t outside = 0;
+    for (int64_t i = 0; i < n; i++) outside |= (uint32_t)cells[i] | (last_cell - (uint32_t)cells[i]);
+    return outside;
+}
+
 /* The top bit is set if a cell is beyond `last_cell`. The loop prefetches the values too: the memory bandwidth suffices
    for both. */
 INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n, uint32_t last_cell) {
@@ -18,8 +25,7 @@ INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n,
         for (int64_t k = 0; k < CELLS_AT_ONCE; k++)
             outside |= (uint32_t)cells[i + k] | (last_cell - (uint32_t)cells[i + k]);
     }
-    for (; i < n; i++) outside |= (uint32_t)cells[i] | (last_cell - (uint32_t)cells[i]);
-    return outside;
+    return outside | outside_bits(cells + i, n - i, last_cell);
 }
 
 #endif

@@ -85,29 +85,43 @@ static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, in
     }
 }
 
-/* Implicit zeros sit between the negative and the positive values. */
-INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene,
-                      int64_t n_cells, int32_t rules, const RankTests *tests, Buffers buffers, const int wide,
-                      const int fast) {
-    (void)fast;
+/* Implicit zeros sit between the negative and the positive values. With `check`, returns 1 at a cell that does not
+ * exist. */
+INLINE int32_t rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene,
+                         int64_t n_cells, int32_t rules, const RankTests *tests, Buffers buffers, const int check,
+                         const int wide, const int fast) {
     const int64_t n_classes = plan->n_classes;
+    const uint32_t last_cell = (uint32_t)n_cells - 1;
     const size_t size = wide ? sizeof(int16_t) : sizeof(int8_t);
     const int everybody = plan->n_labelled == n_cells;
     const uint32_t *value = everybody ? values : buffers.value;
     int16_t found[PART + PAD];
+    const int two = n_classes == 2;
     int64_t seen = 0;
+    TwoClasses pass;
+    begin_two(&pass, n ? values[0] : 0);
     for (int64_t k = 0; k < n; k += PART) {
         const int64_t part = n - k > PART ? PART : n - k;
-        void *label = (char *)buffers.label + (size_t)seen * size, *into = everybody ? label : found;
-        look_up(plan->code, cells + k, part, into, wide);
-        if (everybody) seen += part;
-        else if (wide) seen += keep_labelled(found, values + k, part, buffers.value + seen, label, 1);
-        else
+        if (check && outside_bits(cells + k, part, last_cell) >> 31) return 1;
+        void *label = (char *)buffers.label + (size_t)seen * size, *into = everybody && !two ? label : found;
+        look_up(plan->code, cells + k, values + k, part, into, wide);
+        if (everybody) {
+            if (two) pass_entries(&pass, values + k, into, part, buffers.run, buffers.twice, wide, fast);
+            seen += part;
+        } else if (wide) {
+            seen += keep_labelled(found, values + k, part, buffers.value + seen, label, 1);
+        } else {
             seen += WITH_LANES(keep_labelled_lanes((int8_t *)found, values + k, part, buffers.value + seen, label),
                                keep_labelled(found, values + k, part, buffers.value + seen, label, 0));
+        }
+    }
+    if (two && !everybody) {
+        begin_two(&pass, seen ? value[0] : 0);
+        pass_entries(&pass, value, buffers.label, seen, buffers.run, buffers.twice, wide, fast);
     }
     const int64_t runs =
-        WITH_LANES(find_runs_lanes(value, seen, buffers.run, buffers.start), find_runs(value, seen, buffers.run));
+        two ? pass.runs
+            : WITH_LANES(find_runs_lanes(value, seen, buffers.run, buffers.start), find_runs(value, seen, buffers.run));
     uint32_t *run = buffers.run;
     run[runs] = (uint32_t)seen;
     const int64_t top = runs ? run[runs] - run[runs - 1] : 0;
@@ -142,18 +156,10 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
     Share *share = buffers.share;
     for (int64_t c = 0; c < n_classes; c++) share[c] = (Share){0, 0, 0.0};
     if (n_classes == 2) {
-        double sums[2][WIDTH] = {{0.0}};
-#ifdef CW_AVX512
-        if (fast && !wide) add_two_lanes(value, run, buffers.start, buffers.label, seen, share + 1, sums);
-        else
-#endif
-        {
-            spread_runs(value, seen, run, buffers.twice);
-            add_two(value, buffers.twice, buffers.label, seen, share + 1, sums, wide);
-        }
+        end_two(&pass, run, buffers.twice, share + 1);
         for (int64_t i = 0; i < WIDTH; i++) {
-            share[0].sum += sums[0][i];
-            share[1].sum += sums[1][i];
+            share[0].sum += pass.sums[0][i];
+            share[1].sum += pass.sums[1][i];
         }
         share[0].detected = seen - share[1].detected;
         share[0].rank2 = seen * (seen + 1) + 2 * zeros * (seen - negative) - share[1].rank2;
@@ -170,6 +176,7 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
     }
     const double spread = nearest(tie_term((uint64_t)plan->n_labelled) - tie);
     test_sets(plan, share, seen, 2 * negative + zeros + 1, spread, rules & NO_CONTINUITY ? 0.0 : 0.5, gene, tests);
+    return 0;
 }
 
 INLINE int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -197,15 +204,13 @@ int64_t cw_rank_scratch(int64_t longest, int64_t n_classes) {
         const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t rules, const RankTests *tests
 
 INLINE int32_t rank_scan(SCAN_ARGUMENTS, Buffers buffers, const int wide, const int fast) {
-    const uint32_t last_cell = (uint32_t)n_cells - 1;
     for (int64_t first = from, last; first < to; first = last) {
         for (last = first + 1; last < to && indptr[last + 1] - indptr[first] <= BLOCK;) last++;
-        const int64_t begin = indptr[first];
-        if (any_outside(cells + begin, values + begin, indptr[last] - begin, last_cell) >> 31) return 1;
         for (const RankPlan *plan = plans; plan < plans + n_plans; plan++) {
-            for (int64_t g = first; g < last; g++) {
-                rank_gene(cells + indptr[g], values + indptr[g], indptr[g + 1] - indptr[g], plan, g - from, n_cells,
-                          rules, tests, buffers, wide, fast);
+            for (int64_t g = first; g < last; g++) { /* the first plan reads the entries before the others do */
+                if (rank_gene(cells + indptr[g], values + indptr[g], indptr[g + 1] - indptr[g], plan, g - from, n_cells,
+                              rules, tests, buffers, plan == plans, wide, fast))
+                    return 1;
             }
         }
     }

@@ -5,6 +5,7 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.experiment.comparisons import EmptySideError
+from cellworker.experiment.id_sets import without
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import rankable, require
 from cellworker.tasks.common.sent_cells import SentCells, ids_of
@@ -38,7 +39,7 @@ def compared_rows(
         When a side has no cell in the experiment.
     """
     base = listed_rows(experiment, base_ids)
-    background = np.setdiff1d(listed_rows(experiment, background_ids), base, assume_unique=True)
+    background = without(listed_rows(experiment, background_ids), base)
     if not len(base) or not len(background):
         raise EmptySideError.of(first=not len(base))
     return base, background
