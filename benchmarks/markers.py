@@ -173,7 +173,7 @@ def dots(store: str, clusters: str) -> None:
 
 def build(store: str, clusters: str) -> None:
     """Gather and sort block after block, as the store's writer does; the benchmark "open" counts its writing too."""
-    from cellworker.analysis.statistics.gene_sorter import GeneSorter
+    from cellworker.analysis.matrices.gene_sorter import GeneSorter
     from cellworker.experiment.store.blocks import cut
 
     _, n, experiment_ = _data(store)

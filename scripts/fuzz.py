@@ -414,6 +414,11 @@ class _Watch:
 # ---- the parent ----
 
 
+def _note(last: list[int], what: str, _part: float | None = None) -> None:
+    if what.isdecimal():  # before the first file the sandbox tells of itself
+        last.append(int(what))
+
+
 def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
     """Run children until the time is over, each in a folder of its own, which is then removed."""
     until = time.monotonic() + seconds
@@ -427,7 +432,7 @@ def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
                 found = run_sandboxed(
                     "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, max_file_bytes=1 << 34,
                     timeout_s=left + retry_budget_s,
-                    on_progress=lambda what, _part=None, last=last: last.append(int(what)),
+                    on_progress=partial(_note, last),
                 )  # fmt: skip
             except WorkerError as problem:
                 stopped = reader in LOOPS and "took longer than" in problem.message

@@ -360,7 +360,7 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
 
 
 def test_memory_does_not_grow_with_the_matrix(tmp_path, monkeypatch):
-    from cellworker.analysis.statistics import gene_sorter, sorting
+    from cellworker.analysis.matrices import gene_sorter, sorting
     from cellworker.experiment.store import levels as store_levels
     from cellworker.experiment.store import rows as store_rows
     from cellworker.experiment.store import sorted_side as store_sorted

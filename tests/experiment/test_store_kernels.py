@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cellworker.analysis.statistics.gene_sorter import GeneSorter
-from cellworker.analysis.statistics.sorting import RowConverter, RowSplitter, scan_rows
+from cellworker.analysis.matrices.gene_sorter import GeneSorter
+from cellworker.analysis.matrices.sorting import RowConverter, RowSplitter, scan_rows
 
 FAR = 2**31 + 5
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.experiment.test_store import SLOW, dense_of, draft_of, same_bits, sparse, written
 
-from cellworker.analysis.statistics.gene_sorter import GeneSorter
-from cellworker.analysis.statistics.levels import MAX_LEVELS, Levels, ToldValues, find_levels
+from cellworker.analysis.matrices.gene_sorter import GeneSorter
+from cellworker.analysis.matrices.levels import MAX_LEVELS, Levels, ToldValues, find_levels
 from cellworker.analysis.statistics.sums import group_sums
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import ToldValues
-from cellworker.analysis.statistics.sorting import column_address
+from cellworker.analysis.matrices.levels import ToldValues
+from cellworker.analysis.matrices.sorting import column_address
 from cellworker.native import address, kernel
 
 __all__ = ["add_group_sums", "count_sums", "group_sums", "parts_of_rows"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import ToldValues
+from cellworker.analysis.matrices.levels import ToldValues
 from cellworker.analysis.statistics.local_regression import local_quadratic
 from cellworker.analysis.statistics.r_arithmetic import library_function
 from cellworker.native import address, kernel

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.gene_sorter import GeneSorter
+from cellworker.analysis.matrices.gene_sorter import GeneSorter
+from cellworker.analysis.matrices.sorting import Compressed, scan_rows
 from cellworker.analysis.statistics.groups import Sorted
-from cellworker.analysis.statistics.sorting import Compressed, scan_rows
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.api.anndata.arguments import check_kind, invalid, one_of
 from cellworker.api.anndata.cluster import is_lazy

@@ -11,7 +11,7 @@ from typing import Any, Final, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import Levels, ToldValues, find_levels
+from cellworker.analysis.matrices.levels import Levels, ToldValues, find_levels
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.rows import ScannedRows, narrow

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.sorting import RowConverter, RowSummary, scan_rows
+from cellworker.analysis.matrices.sorting import RowConverter, RowSummary, scan_rows
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads

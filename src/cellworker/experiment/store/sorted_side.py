@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.gene_sorter import GeneSorter
-from cellworker.analysis.statistics.levels import ToldValues
-from cellworker.analysis.statistics.sorting import Packed, RowSplitter
+from cellworker.analysis.matrices.gene_sorter import GeneSorter
+from cellworker.analysis.matrices.levels import ToldValues
+from cellworker.analysis.matrices.sorting import Packed, RowSplitter
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.levels import by_cell, by_cell_name

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.sorting import RowSummary
+from cellworker.analysis.matrices.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import ExperimentDraft

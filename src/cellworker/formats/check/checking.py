@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cellworker.analysis.statistics.sorting import RowSummary
+from cellworker.analysis.matrices.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment

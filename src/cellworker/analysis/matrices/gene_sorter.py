@@ -7,8 +7,8 @@ of the work nor on the number of threads.
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import ToldValues
-from cellworker.analysis.statistics.sorting import Packed, check_rows, column_address, paged
+from cellworker.analysis.matrices.levels import ToldValues
+from cellworker.analysis.matrices.sorting import Packed, check_rows, column_address, paged
 from cellworker.native import address, kernel
 
 __all__ = ["GeneSorter"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cellworker.analysis.statistics.levels import ToldValues
+from cellworker.analysis.matrices.levels import ToldValues
 from cellworker.native import address, kernel
 
 __all__ = [
