@@ -22,7 +22,14 @@ from cellworker.experiment.store.layout import PaddedTexts, StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
 from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.shapes import check_shapes
-from cellworker.experiment.store.sorted_side import BUFFER_BYTES, entry_bytes, split_work, temporary_bytes, write_sorted
+from cellworker.experiment.store.sorted_side import (
+    BUFFER_BYTES,
+    SORT_COST,
+    entry_bytes,
+    split_work,
+    temporary_bytes,
+    write_sorted,
+)
 from cellworker.experiment.store.sync_folder import sync_folder
 from cellworker.native.heap import return_free_memory
 from cellworker.progress import Progress
@@ -83,7 +90,7 @@ def _write(  # noqa: PLR0917
     # Checking, levels and sorting; the checksums of the finished file cost as much as one pass over the entries.
     # What the bytes of an entry will be is not known before its counts are.
     narrow = (2 if n_genes <= _NARROW else 4) + (1 if counted else 4)
-    meter = Meter(progress, 7 * entries + split_work(entries, narrow) + 2 * counted + 2 * linked)
+    meter = Meter(progress, (3 + SORT_COST) * entries + split_work(entries, narrow) + 2 * counted + 2 * linked)
 
     data = scan("the normalised data", draft.data, (n_cells, n_genes), threads, meter, per_column=True)
     counts = None

@@ -44,11 +44,27 @@ __all__ = ["load"]
 
 _EXACT_IN_FLOAT32 = 2.0**24
 _HALVED = 0.5
-_READ, _PASSED, _MADE = 0.25, 0.55, 0.85
-"""The fractions of the time after which the file is read, its matrices are passed over, and what it lacks is made.
 
-Where nothing is made, the writing follows at once and has the rest of the bar.
-"""
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """The fractions of the time after which the file is read, its matrices are passed over, and what it lacks is made.
+
+    As measured; where nothing is made, the writing follows at once and has the rest of the bar.
+    """
+
+    read: float
+    passed: float
+    made: float
+
+    @classmethod
+    def of(cls, kind: FileKind, *, make: bool) -> "_Shares":
+        """Return those of a kind of file; `make` says that what a file lacks is made, as most files lack doublets."""
+        if kind is not FileKind.ANNDATA and kind.name not in FOREIGN:
+            return cls(0.45, 0.55, 0.85)  # the platform's objects lack nothing, and are decompressed
+        return cls(0.1, 0.15, 0.95) if make else cls(0.25, 0.32, 0.32)
+
+
 _PASSES: Mapping[str, tuple[float, float]] = {
     NORMALISING: (0.0, 0.7),
     MEASURING_CELLS: (0.7, 0.85),
@@ -111,7 +127,7 @@ def load(
         When the file is of a kind that is not read, when it is damaged, when the store cannot be written, or when the
         disk or the memory is too small for it.
     """
-    folder, findings, course = Path(spool), Findings(), _Course(progress)
+    folder, findings = Path(spool), Findings()
     companions: dict[str, list[int]] = {}
     kind = kind_of(Path(source))
     if kind not in READ:
@@ -119,6 +135,7 @@ def load(
     if kind is FileKind.UNKNOWN and (error := unknown(Path(source))) is not None:
         raise error
     wanted = MatrixChoice(**(choice or {}))
+    course = _Course(progress, _Shares.of(kind, make=wanted.make))
     size = size_of(Path(source)) if size is None else size
     free = FreeSpace(folder, memory_bytes, buffer_bytes)
     free.require_disk(_least(kind, Path(source), size, free), f"for a file of {in_words(size)}")
@@ -176,7 +193,7 @@ def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> Experimen
     """Make the parts that the file lacks; their bytes follow from its matrix's size, and count for no limit."""
     from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
 
-    tell = part_of(how.course, _PASSED, _MADE)
+    tell = part_of(how.course, how.course.shares.passed, how.course.shares.made)
     return complete(draft, how.findings, Scratch(how.folder), Completing(how.threads, seconds, tell))
 
 
@@ -195,8 +212,9 @@ class _How:
 class _Course:
     """The progress of all of it: it never goes back, whatever order a reader has."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, shares: _Shares) -> None:
         self._progress = progress
+        self.shares = shares
         self.reached = 0.0
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:
@@ -206,14 +224,14 @@ class _Course:
     def passing(self, stage: str, fraction: float) -> None:
         """Report a pass over a whole matrix."""
         begin, end = _PASSES[stage]
-        self(stage, _READ + (_PASSED - _READ) * (begin + (end - begin) * fraction))
+        part_of(self, self.shares.read, self.shares.passed)(stage, begin + (end - begin) * fraction)
 
 
 def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
     folder, course = how.folder, how.course
 
     def on_bytes(done: int, total: int) -> None:
-        course("reading the file", _READ * done / total if total else None)
+        course("reading the file", course.shares.read * done / total if total else None)
 
     limits = Limits(max_inflated_bytes=how.max_bytes, writing=how.writing)
     outside = Outside(source.parent, folder, limits)
@@ -226,7 +244,7 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
                 threads=how.threads,
             )  # fmt: skip
             sha256 = file.sha256
-            course("making the experiment", _READ)
+            course("making the experiment", course.shares.read)
             root, scratch = file.root, Scratch(spool, how.writing)
             if isinstance(root, RS4) and is_summarized(root):
                 from cellworker.formats.bioconductor.reader import read_bioconductor  # noqa: PLC0415 - few objects
@@ -275,7 +293,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         key = background.submit(content_hash, source) if not is_folder else None
         large = background.submit(hashes.hash_large, source)
 
-        tell = part_of(how.course, 0, _READ)
+        tell = part_of(how.course, 0, how.course.shares.read)
         draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
         large.result()
         return draft, key.result() if key is not None else hashes.finish(source)
@@ -299,7 +317,7 @@ def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft |
             if shown is None:
                 return None, "", companions
 
-            tell = part_of(how.course, _READ / 2, _READ)
+            tell = part_of(how.course, how.course.shares.read / 2, how.course.shares.read)
             draft = read_anndata(shown.root, how.findings, scratch, tell, wanted)
     sha256, *others = (found.result() for found in hashes)
     if draft is not None:
