@@ -9,14 +9,16 @@ import sys
 import threading
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pytest
+from scipy import sparse
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import open_store
 from cellworker.formats.opening import sandbox
-from cellworker.formats.opening.open import locate, open_experiment
+from cellworker.formats.opening.open import locate, open_experiment, open_source
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.formats.r.rds.build import doubles, integers, named_list
 from cellworker.formats.r.rds.model import RS4
@@ -596,3 +598,21 @@ def test_a_folder_is_known_again_however_its_path_is_said(tmp_path, monkeypatch)
     assert Fingerprint.of(Path("a.zarr")) == Fingerprint.of(Path("../" + tmp_path.name + "/a.zarr")) == seen
     (folder / "X" / "1").write_bytes(b"")
     assert Fingerprint.of(folder) != seen
+
+
+@pytest.mark.parametrize("lacks", ["nothing", "doublets", "map"])
+def test_the_bar_leaves_room_for_what_takes_long_to_make(tmp_path, lacks):
+    """Reading ends late in the bar of a file that lacks nothing, early in that of one whose missing parts are made."""
+    random = np.random.default_rng(8)
+    made = anndata.AnnData(sparse.csr_matrix(random.poisson(1, (80, 30)).astype(np.float32)))
+    made.obs_names, made.var_names = [f"c{i}" for i in range(80)], [f"g{i}" for i in range(30)]
+    if lacks != "doublets":
+        made.obs["doublet_scores"] = random.random(80)
+    if lacks != "map":
+        made.obsm["X_umap"] = random.normal(size=(80, 2))
+    made.write_h5ad(tmp_path / "a.h5ad")
+    heard: list[tuple[str, float | None]] = []
+    settings = Settings.from_environment(store_dir=tmp_path / "stores")
+    open_source(tmp_path / "a.h5ad", settings, lambda stage, part=None: heard.append((stage, part)))
+    after = min(part for stage, part in heard if stage == "measuring the cells" and part is not None)
+    assert (after > 0.2) == (lacks == "nothing")

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.errors import WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES
 from cellworker.experiment.store.spent_pages import can_give_back
 from cellworker.experiment.store.store import write_store
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
@@ -289,6 +292,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         ThreadPoolExecutor(1, "hash") as background,
         open_anndata(source, how.max_bytes, how.threads, hashes, maps=how.alone) as root,
     ):
+        how.course.shares = _Shares.of(FileKind.ANNDATA, make=how.wanted.make and _lacks_much(root))
         is_folder = source.is_dir()
         key = background.submit(content_hash, source) if not is_folder else None
         large = background.submit(hashes.hash_large, source)
@@ -297,6 +301,18 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
         large.result()
         return draft, key.result() if key is not None else hashes.finish(source)
+
+
+def _lacks_much(root: TreeGroup) -> bool:
+    """Guess by names whether a file lacks what takes long to make: doublet scores, or a map. For progress alone."""
+    from cellworker.formats.anndata.elements import is_group  # noqa: PLC0415 - an .rds file needs none
+
+    with suppress(WorkerError):
+        found = [root.get(place) for place in ("obs", "obsm")]
+        columns, arrays = ([name.lower() for name in node.names()] if is_group(node) else [] for node in found)
+        has_map = any(kind in name for kind in ("umap", "tsne") for name in arrays)
+        return not (has_map and any("doublet" in name for name in columns))
+    return True
 
 
 def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
