@@ -16,7 +16,7 @@ from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import MemoryMatrix
 from cellworker.formats.anndata.containers.tree import Array, Mapped, Node, TreeGroup, damaged, row_pieces
 from cellworker.formats.anndata.elements import is_array, is_group
-from cellworker.formats.anndata.turning import CompressedColumns, turned
+from cellworker.formats.anndata.turning import CompressedColumns, checked_indices, turned
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch, fill
@@ -90,9 +90,7 @@ class UnreadMatrix:
         """
         assert is_group(self.node)
         pointers = bounds_of(self.node, self.shape[1])
-        indices, data = values_of(self.node, "indices"), values_of(self.node, "data")
-        if indices.shape[0] != data.shape[0]:
-            raise _undivided(self.node)
+        indices, data = _entries_of(self.node)
         return CompressedColumns(self.node.path, pointers, indices, data, self.shape[0])
 
     @property
@@ -137,6 +135,14 @@ def values_of(group: TreeGroup, name: str) -> Array:
     return node
 
 
+def _entries_of(group: TreeGroup) -> tuple[Array, Array]:
+    """Return the indices and the values of a sparse matrix, unread, which are as many."""
+    indices, data = values_of(group, "indices"), values_of(group, "data")
+    if indices.shape[0] != data.shape[0]:
+        raise _undivided(group)
+    return indices, data
+
+
 def _compressed_rows(
     group: TreeGroup,
     shape: tuple[int, int],
@@ -147,16 +153,11 @@ def _compressed_rows(
     n_major, n_minor = shape
     read = bounds_of(group, n_major)
     pointers = next((other.indptr for other in others if np.array_equal(other.indptr, read)), read)
-    data, indices = values_of(group, "data"), values_of(group, "indices")
+    indices, data = _entries_of(group)
     nnz = indices.shape[0]
-    if data.shape[0] != nnz:
-        raise _undivided(group)
     minor = _Indices(nnz, [other.columns for other in others if other.indptr is pointers], scratch)
     for start, block in indices.blocks():
-        # As an unsigned number a negative index is a large one, so that one look finds both.
-        if len(block) and block.view(f"u{block.itemsize}").max() >= n_minor:
-            raise damaged(path=f"{group.path}/indices", what=f"an index outside 0 to {n_minor - 1}")
-        minor.put(start, block)
+        minor.put(start, checked_indices(block, n_minor, group.path))
         progress(0.5 * (start + len(block)) / nnz)
     mapped = _mapped(data)
     if mapped is not None:

@@ -18,7 +18,7 @@ from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
 from cellworker.native import address, kernel
 
-__all__ = ["CompressedColumns", "turned"]
+__all__ = ["CompressedColumns", "checked_indices", "turned"]
 
 Blocks = Iterable[tuple[int, NDArray[Any]]]
 
@@ -91,10 +91,21 @@ class CompressedColumns:
         return _bounds(lengths)
 
     def _checked(self, block: NDArray[Any]) -> NDArray[np.int32]:
-        # As an unsigned number a negative index is a large one, so that one look finds both.
-        if len(block) and block.view(f"u{block.itemsize}").max() >= self.n_rows:
-            raise damaged(path=f"{self.path}/indices", what=f"an index outside 0 to {self.n_rows - 1}")
-        return np.ascontiguousarray(block, np.int32)
+        return np.ascontiguousarray(checked_indices(block, self.n_rows, self.path), np.int32)
+
+
+def checked_indices(block: NDArray[Any], n: int, path: str) -> NDArray[Any]:
+    """Return a piece of the index array of the matrix at `path`, whose indices are below `n`.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when one is outside.
+    """
+    # As an unsigned number a negative index is a large one, so that one look finds both.
+    if len(block) and block.view(f"u{block.itemsize}").max() >= n:
+        raise damaged(path=f"{path}/indices", what=f"an index outside 0 to {n - 1}")
+    return block
 
 
 def turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:

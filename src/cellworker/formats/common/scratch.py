@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.store.blocks import StoreFile
 from cellworker.experiment.store.spent_pages import give_back as give_back_pages
 from cellworker.formats.common.free_space import Figures
 from cellworker.formats.common.write_limit import WriteLimit
@@ -102,11 +103,8 @@ def fill(array: NDArray[Any], start: int, piece: NDArray[Any]) -> None:
     if pages is None or descriptor is None or array[start : start + len(piece)].shape != piece.shape:
         array[start : start + len(piece)] = piece
         return
-    left = np.ascontiguousarray(piece, array.dtype).data.cast("B") if len(piece) else memoryview(b"")
-    at = array.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data + start * array.itemsize
-    while left:
-        written = os.pwrite(descriptor, left[: 1 << 30], at)
-        left, at = left[written:], at + written
+    at = _place_in(pages, array) + start * array.itemsize
+    StoreFile(descriptor).put(at, np.ascontiguousarray(piece, array.dtype))
 
 
 def give_back(part: NDArray[Any]) -> None:
@@ -120,7 +118,7 @@ def give_back(part: NDArray[Any]) -> None:
     pages = _map_of(part)
     if pages is None or pages not in _TEMPORARY or not part.size:
         return
-    start = part.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
+    start = _place_in(pages, part)
     give_back_pages(pages, start, start + part.nbytes)
 
 
@@ -136,6 +134,11 @@ def _map_of(array: NDArray[Any]) -> mmap.mmap | None:
     while isinstance(base, np.ndarray):
         base = base.base
     return base if isinstance(base, mmap.mmap) else None
+
+
+def _place_in(pages: mmap.mmap, array: NDArray[Any]) -> int:
+    """Return the byte of a map at which an array begins."""
+    return int(array.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data)
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -31,19 +31,17 @@ INLINE void check_rows(const int64_t *indptr, int64_t start, int64_t stop, const
             break;
         }
         const int64_t n = end - begin;
-        const int32_t *c = columns ? columns + begin : NULL;
+        const int32_t *c = columns + begin;
         const int32_t *v = values + begin;
         int32_t descents = 0;
-        if (columns) {
-            uint32_t highest = 0; /* as an unsigned number a negative column is a large one */
-            for (int64_t i = 0; i < n; i++) highest = (uint32_t)c[i] > highest ? (uint32_t)c[i] : highest;
-            if (n && highest >= (uint32_t)n_columns) {
-                s.problem = BAD_COLUMN;
-                s.problem_row = row;
-                break;
-            }
-            for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
+        uint32_t highest = 0; /* as an unsigned number a negative column is a large one */
+        for (int64_t i = 0; i < n; i++) highest = (uint32_t)c[i] > highest ? (uint32_t)c[i] : highest;
+        if (n && highest >= (uint32_t)n_columns) {
+            s.problem = BAD_COLUMN;
+            s.problem_row = row;
+            break;
         }
+        for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
         /* All comparisons are on the bits, as integers: the compiler does not vectorise comparisons of floats. */
         int32_t nonzero = 0, nan = 0, infinite = 0, negative = 0, fractional = 0, largest = s.largest,
                 smallest = s.smallest;
@@ -124,7 +122,7 @@ CW_AVX512 static void check_rows_avx512(const int64_t *indptr, int64_t start, in
 
 /* Check rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `nonzeros`
    (from index 0) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the first row that
-   breaks a rule. Without `columns` only values are looked at: they belong to rows that were checked before. */
+   breaks a rule. */
 void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values,
                   int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column, RowSummary *out) {
     CheckRows *run = check_rows_anywhere;
